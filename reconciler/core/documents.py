@@ -1,0 +1,87 @@
+"""What a fleet repository says, as parsed documents; each value remembers where it was written."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Mark:
+    """A place in a file of the repository; line and column count from 1."""
+
+    file: str
+    line: int = 1
+    column: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+class Severity(StrEnum):
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Problem:
+    """One fault: where, a stable code `TTF###`, what, and what to do."""
+
+    mark: Mark
+    code: str
+    message: str
+    hint: str = ""
+    severity: Severity = Severity.ERROR
+
+    def __str__(self) -> str:
+        hint = f"\n    hint: {self.hint}" if self.hint else ""
+        return f"{self.mark}: {self.severity} {self.code}: {self.message}{hint}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One YAML document that has passed its schema.
+
+    Attributes:
+        cluster: name below `clusters/`, "" for what every cluster shares.
+        data: plain JSON values, `apiVersion` to `spec`.
+        marks: place of every value by its path in `data`; of a mapping entry, its key.
+    """
+
+    kind: str
+    name: str
+    cluster: str
+    mark: Mark
+    data: Mapping[str, Any]
+    marks: Mapping[Path, Mark]
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        spec: Mapping[str, Any] = self.data.get("spec", {})
+        return spec
+
+    def mark_at(self, *path: str | int) -> Mark:
+        """Place of the value at `path`, or of the nearest value around it."""
+        for end in range(len(path), -1, -1):
+            if path[:end] in self.marks:
+                return self.marks[path[:end]]
+        return self.mark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """All documents of one commit (or directory), with every problem found so far."""
+
+    revision: str
+    documents: tuple[Document, ...]
+    problems: tuple[Problem, ...] = field(default=())
+
+    def of_kind(self, kind: str, cluster: str | None = None) -> tuple[Document, ...]:
+        """Documents of a kind, in file order; with `cluster` only those it sees (shared and its own)."""
+        return tuple(
+            document
+            for document in self.documents
+            if document.kind == kind and (cluster is None or document.cluster in {"", cluster})
+        )
