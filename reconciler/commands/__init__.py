@@ -42,9 +42,9 @@ class LazyGroup(click.Group):
             import difflib  # noqa: PLC0415  only where a verb was mistyped
 
             close = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
-            if close:
-                error.message += f" Did you mean {close[0]!r}?"
-            raise
+            if not close:
+                raise
+            raise click.UsageError(f"{error.format_message()} Did you mean {close[0]!r}?", ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(name, self.verbs[name][1]) for name in self.list_commands(ctx) if name in self.verbs]
