@@ -96,6 +96,7 @@ class Reason(StrEnum):
     HUMAN_UNCORDON = "HumanUncordon"
     STATE_ROLLED_BACK = "StateRolledBack"
     UNMANAGED = "Unmanaged"
+    UNREADABLE_ANNOTATION = "UnreadableAnnotation"
 
 
 #: reason -> (what it means, what to do); the source of docs/reasons.md and of `ttfleet explain`
@@ -201,4 +202,8 @@ REASONS: dict[Reason, tuple[str, str]] = {
         "ttfleet resume, once understood",
     ),
     Reason.UNMANAGED: ("spec.unmanage of the ttdp is true", "set it to false"),
+    Reason.UNREADABLE_ANNOTATION: (
+        "an annotation of ours on the node does not parse; nothing is done there",
+        "repair or remove the annotation named in the message",
+    ),
 }

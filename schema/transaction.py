@@ -177,15 +177,20 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """Annotation `history`: `reached` newest first (at most 10), and the latest attempt whatever its result."""
+    """Annotation `history`: `reached` newest first (at most 10), and the latest attempt whatever its result.
+
+    `serial` counts the reservations of this node; it makes transaction ids unique, also when a Target comes back.
+    """
 
     reached: tuple[Attempt, ...] = ()
     latest: Attempt | None = None
+    serial: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return {
             "reached": [entry.to_json() for entry in self.reached],
             "latest": self.latest.to_json() if self.latest else None,
+            "serial": self.serial,
         }
 
     @classmethod
@@ -193,10 +198,23 @@ class History:
         return cls(
             reached=tuple(Attempt.from_json(entry) for entry in data.get("reached", ())),
             latest=Attempt.from_json(data["latest"]) if data.get("latest") else None,
+            serial=data.get("serial", 0),
         )
 
 
 def transaction_id(node_uid: str, target: Target, attempt: int) -> str:
-    """Stable identity of one attempt: 16 hex digits."""
+    """Identity of one attempt: 16 hex digits, of which the first four are its serial number on the node.
+
+    Args:
+        attempt: `History.serial` of the reservation. A host never sees an id twice, so a closed id is never new work.
+    """
     text = json.dumps([node_uid, target.digest, attempt])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"{attempt & 0xFFFF:04x}{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def transaction_serial(txn_id: str) -> int:
+    """The serial number in an id; 0 if it is none of ours."""
+    try:
+        return int(txn_id[:4], 16)
+    except ValueError:
+        return 0

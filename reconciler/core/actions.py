@@ -100,7 +100,7 @@ class DeletePod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvictPod:
-    """One eviction with uid precondition; `dry_run` only asks."""
+    """One eviction with uid precondition; `dry_run` only asks. `owner` and `late` are for `memory.absorb`."""
 
     namespace: str
     name: str
@@ -109,6 +109,8 @@ class EvictPod:
     cr: str
     drain_pass: int  # 1: device holders, 2: the rest of the node
     dry_run: bool = False
+    owner: str = ""
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,6 +65,7 @@ class PodView:
         stuck_reason: waiting reason such as ErrImagePull or CrashLoopBackOff, "" otherwise.
         txn_id, target_digest, attempt: from our own annotations, on stage and swap pods.
         verdict: parsed termination message of a finished pod of ours, None when lost.
+        gated: its node affinity names one of our deploy gates, so its DaemonSet takes it away when the gate closes.
     """
 
     namespace: str
@@ -88,6 +89,7 @@ class PodView:
     target_digest: str = ""
     attempt: int = 0
     verdict: Verdict | None = None
+    gated: bool = False
 
     @property
     def finished(self) -> bool:
@@ -129,6 +131,27 @@ class Reservation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the server said to the last eviction of one pod, asked for real or as a dry run.
+
+    Attributes:
+        at: POSIX seconds when it answered.
+        owner: controlling owner of the pod, as in `PodView.owner`.
+        cause: `DisruptionBudget`, `Misconfigured`, or "" for anything else that was refused.
+        late: the pod had landed on the node after we cordoned it.
+    """
+
+    at: float
+    node: str
+    owner: str
+    dry_run: bool
+    allowed: bool
+    cause: str = ""
+    message: str = ""
+    late: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
     """All that an operator process remembers: its leadership. Losing it (a crash) is always safe.
 
@@ -138,6 +161,7 @@ class Term:
         renewed_at: POSIX seconds of that write by our clock (only decides when to renew, never who leads).
         clean: a quorum LIST after take-over showed no foreign `Reserved`; only then are nodes admitted.
         reservations: node name -> our own reservation of this term, until it is cordoned or cancelled.
+        answers: pod uid -> the last answer to its eviction; forgotten after an hour. Never needed for safety.
     """
 
     identity: str
@@ -145,6 +169,7 @@ class Term:
     renewed_at: float = 0.0
     clean: bool = False
     reservations: Mapping[str, Reservation] = field(default_factory=dict)
+    answers: Mapping[str, Answer] = field(default_factory=dict)
 
     @property
     def leads(self) -> bool:
@@ -165,6 +190,8 @@ class Settings:
     retry_base_s: float = 30.0
     retry_limit_s: float = 3600.0
     observe: bool = False  # a FleetSync in Observe: nothing but the keeper is written
+    own_node: str = ""  # where this operator runs: that node comes last
+    offline_after_s: float = 600.0  # NotReady for longer is Offline, not Blocked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
