@@ -147,7 +147,8 @@ class PolicySpec:
 
     def to_json(self) -> dict[str, Any]:
         """Only what differs from upstream's defaults, so that equal specs render to equal bytes."""
-        data: dict[str, Any] = {"version": self.version, "nodeAffinity": self.node_affinity.to_json()}
+        data: dict[str, Any] = {"version": self.version} if self.version else {}  # mode: host may have none
+        data["nodeAffinity"] = self.node_affinity.to_json()
         for key, value in (("paused", self.paused), ("unmanage", self.unmanage), ("waiting", self.waiting)):
             if value:
                 data[key] = True
