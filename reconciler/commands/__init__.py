@@ -13,7 +13,9 @@ from reconciler.commands.errors import EXIT_INTERRUPTED, Failure
 from schema.version import __version__
 
 #: verb -> (module below reconciler.commands, one line of help); the help stands here so that listing imports nothing
-VERBS: dict[str, tuple[str, str]] = {}
+VERBS: dict[str, tuple[str, str]] = {
+    "cluster": ("cluster", "A real control plane on loopback, in the background."),
+}
 
 
 class LazyGroup(click.Group):
