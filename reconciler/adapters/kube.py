@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -223,7 +223,7 @@ class Kube:
 
     async def watch(
         self, path: str, *, resource_version: str, timeout_s: float, **query: Any
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """Events since `resource_version`, for at most `timeout_s` seconds (the server then ends the stream).
 
         A fault is the last event: `{"type": "ERROR", "object": Status}`, `code` 0 where the connection broke or
