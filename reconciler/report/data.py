@@ -1,6 +1,7 @@
 """What `-o json` and `-o yaml` print: the same data that the text is made of."""
 
 import json
+from collections.abc import Iterable
 from enum import StrEnum
 from io import StringIO
 from typing import Any
@@ -15,22 +16,35 @@ class Output(StrEnum):
 
 
 def dump(data: Any, output: Output) -> str:
-    """`data` (plain JSON values) as a document that ends with a newline; keys keep their order.
+    """`data` (plain JSON values) as one document that ends with a newline; keys keep their order.
 
     Raises:
         ValueError: `output` is text, which is each verb's own.
     """
     match output:
         case Output.JSON:
-            return json.dumps(data, indent=2) + "\n"
+            return to_json(data)
         case Output.YAML:
-            from ruamel.yaml import YAML  # noqa: PLC0415  only where somebody asks for it
-
-            writer = YAML(typ="safe", pure=True)
-            writer.default_flow_style = False
-            writer.sort_base_mapping_type_on_output = False
-            stream = StringIO()
-            writer.dump(data, stream)
-            return stream.getvalue()
+            return to_yaml([data])
         case Output.TEXT:
             raise ValueError("text is written by the verb itself")
+
+
+def to_json(data: Any) -> str:
+    """Indented, with a newline at the end."""
+    return json.dumps(data, indent=2) + "\n"
+
+
+def to_yaml(documents: Iterable[Any]) -> str:
+    """Documents in block style, separated by `---`; strings that another reader could take for more are quoted."""
+    from ruamel.yaml import YAML  # noqa: PLC0415  only where somebody asks for it
+
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False
+    texts = []
+    for document in documents:
+        stream = StringIO()
+        writer.dump(document, stream)
+        texts.append(stream.getvalue())
+    return "---\n".join(texts)
