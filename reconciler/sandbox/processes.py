@@ -108,13 +108,13 @@ def start(
     cwd: Path | None = None,
 ) -> Child:
     """Start `argv` in a session of its own (so that Ctrl-C reaches only us), output appended to `log`."""
-    guarded = [sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid()), *map(str, argv)]
+    command = guarded(argv)
     log.parent.mkdir(parents=True, exist_ok=True)
 
     def spawn() -> subprocess.Popen[bytes]:
         with log.open("ab") as output:
             return subprocess.Popen(
-                guarded,
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -127,6 +127,11 @@ def start(
     # gone already: any identity that no process has will do, `check` tells how it ended
     identity = Identity.of(process.pid) or Identity(pid=process.pid, started=-1, boot="")
     return Child(name=name, identity=identity, process=process, log=log)
+
+
+def guarded(argv: Sequence[str | Path]) -> list[str]:
+    """`argv` behind the guard: the process dies with this one, if a thread that lives as long starts it."""
+    return [sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid()), *map(str, argv)]
 
 
 def stop(children: Iterable[Child], *, grace_s: float = 3.0) -> None:
