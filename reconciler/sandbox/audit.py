@@ -160,6 +160,8 @@ def _parsed(lines: Iterable[bytes], log: Path) -> Iterator[tuple[int, Mapping[st
 
 def _write(event: Mapping[str, Any], *, version: int) -> NodeWrite:
     node = event.get("responseObject") or {}
+    if node.get("kind") == "Status":  # the answer to a delete
+        node = {}
     reference = event["objectRef"]
     conditions = node.get("status", {}).get("conditions") or ()
     return NodeWrite(

@@ -25,7 +25,7 @@ def plane(tmp_path_factory):
         running.check()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def connect(plane):
     """`async with connect(kubeconfig) as kube:`; an administrator without an argument."""
 
@@ -55,7 +55,7 @@ def namespace(plane, connect, request):
     return name
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def system_namespace():
     """Where ttfleet is installed."""
     return NAMESPACE_DEFAULT

@@ -98,7 +98,7 @@ def test_what_did_not_happen_does_not_count(log, ghost):
 
 
 def test_not_ready_counts_after_a_node_was_ready_and_a_deleted_node_does_not(log):
-    gone = event("b", 0, 5, verb="delete")
+    gone = event("b", 0, 5, verb="delete", responseObject={"kind": "Status", "status": "Success"})
     path = log(
         event("new", 1, 0, ready=False),
         *[event(n, i, 0) for i, n in enumerate(("a", "b"), 2)],
