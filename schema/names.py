@@ -47,6 +47,7 @@ LABEL_WAVE: Final = "fleet.tenstorrent.com/wave"
 ANNOTATION_RANK: Final = "fleet.tenstorrent.com/rank"  # position of the wave in its pool, from 0
 ANNOTATION_PLAN: Final = "fleet.tenstorrent.com/plan"  # <pool>/<n>-<digest>, set when the wave opens
 ANNOTATION_PROMOTED: Final = "fleet.tenstorrent.com/promoted"  # JSON Target last promoted for this CR
+ANNOTATION_PROMOTED_PLAN: Final = "fleet.tenstorrent.com/promoted-plan"  # plan that promoted it
 ANNOTATION_COMMIT: Final = "fleet.tenstorrent.com/commit"  # revision that rendered it
 
 # --- pods, DaemonSet, Lease ---------------------------------------------------------------------------

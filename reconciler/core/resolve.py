@@ -1,0 +1,307 @@
+"""From documents and nodes to what every node shall have: Target, policy, and who said so.
+
+A node gets its Target and policy from the layers Fleet < Cluster < NodePool < Node (design, section 1). Nothing here
+depends on the order of nodes or files.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from reconciler.core.documents import Document, Mark, Problem, Tree
+from reconciler.core.layers import Setting, Settings, merge
+from reconciler.core.machines import Machine
+from reconciler.core.waves import WaveSpec, wave_table
+from schema.names import DEFAULT_REPOSITORY
+from schema.policy import Budget, Drain, Selector
+from schema.target import Mode, Target, Vacate
+
+LAYERS: Final = ("Fleet", "Cluster", "NodePool", "Node")
+BUDGET_CLUSTER: Final = "cluster"
+_DRAIN: Final = (
+    ("enable", "enable"),
+    ("fullNode", "full_node"),
+    ("podSelectorLabel", "pod_selector_label"),
+    ("force", "force"),
+    ("deleteEmptyDir", "delete_empty_dir"),
+    ("timeoutSeconds", "timeout_s"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Everything that is not the Target; it applies at once, without waves."""
+
+    drain: Drain = field(default_factory=Drain)
+    budgets: tuple[Budget, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeDesired:
+    """One node. `why` names, by path below `spec`, the place that set each field; `hold` is why it stays as it is."""
+
+    machine: Machine
+    pool: str
+    target: Target
+    policy: Policy
+    why: Mapping[str, Mark]
+    hold: str = ""
+    stopped: str = ""  # the Release is blocked, and why: nothing starts towards it
+
+    @property
+    def node(self) -> str:
+        return self.machine.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolDesired:
+    """A pool: its own Target (exceptions by node apart), its wave table, its nodes sorted by name."""
+
+    name: str
+    mark: Mark
+    target: Target | None
+    waves: tuple[WaveSpec, ...]
+    nodes: tuple[NodeDesired, ...]
+    allow_downgrade: bool = False
+
+    @property
+    def exceptions(self) -> tuple[tuple[str, Target], ...]:
+        return tuple((node.node, node.target) for node in self.nodes if node.target != self.target)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guards:
+    """Numbers above which a plan is refused (design, section 2.7)."""
+
+    max_vacates: int = 1
+    max_deletes: int = 0
+    max_moves: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desired:
+    """What one commit wants of one cluster.
+
+    Attributes:
+        unassigned: nodes with a card that no pool matches.
+        contested: node -> the pools that match it; such a node alone is left as it is.
+        problems: what keeps the commit from being applied at all.
+    """
+
+    cluster: str
+    revision: str
+    pools: tuple[PoolDesired, ...]
+    guards: Guards
+    unassigned: tuple[str, ...] = ()
+    contested: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def nodes(self) -> Mapping[str, NodeDesired]:
+        return {node.node: node for pool in self.pools for node in pool.nodes}
+
+
+def cluster_names(tree: Tree) -> tuple[str, ...]:
+    """Names below `clusters/`, sorted; empty where the repository is one cluster."""
+    return tuple(sorted({document.cluster for document in tree.documents} - {""}))
+
+
+def concerns(problem: Problem, cluster: str) -> bool:
+    """Whether a problem is one of `cluster`: the shared part's or its own; another cluster's error stops nobody."""
+    parts = problem.mark.file.split("/")
+    return not cluster or parts[0] != "clusters" or len(parts) < 3 or parts[1] == cluster
+
+
+def resolve(tree: Tree, cluster: str, machines: Iterable[Machine]) -> Desired:
+    """What `tree` wants of every node of `cluster`."""
+    known = sorted((machine for machine in machines), key=lambda machine: machine.name)
+    pools = tree.of_kind("NodePool", cluster)
+    matches = {machine.name: tuple(pool for pool in pools if _matches(pool, machine)) for machine in known}
+    contested = {
+        name: tuple(pool.name for pool in found) for name, found in matches.items() if len(found) > 1
+    }
+    members = {
+        pool.name: tuple(machine for machine in known if matches[machine.name] == (pool,)) for pool in pools
+    }
+    scope = _Scope(tree=tree, cluster=cluster, assigned=sum(len(found) for found in members.values()))
+    resolved = tuple(scope.pool(pool, members[pool.name]) for pool in sorted(pools, key=lambda d: d.name))
+    return Desired(
+        cluster=cluster,
+        revision=tree.revision,
+        pools=resolved,
+        guards=_guards(scope.shared),
+        unassigned=tuple(machine.name for machine in known if machine.has_card and not matches[machine.name]),
+        contested=contested,
+        problems=(*scope.problems, *_shared_hostnames(resolved)),
+    )
+
+
+def _matches(pool: Document, machine: Machine) -> bool:
+    if "nodes" in pool.spec:
+        return machine.name in pool.spec["nodes"]
+    return machine.has_card and Selector.from_json(pool.spec["selector"]).matches(machine.labels)
+
+
+class _Scope:
+    """One resolution: the documents that a cluster sees, and the problems found on the way."""
+
+    def __init__(self, *, tree: Tree, cluster: str, assigned: int) -> None:
+        self.size = assigned  # nodes that are in a pool: what percentages are of
+        self.channels: dict[str, str] = {}
+        shared = (*tree.of_kind("Fleet", cluster), *tree.of_kind("Cluster", cluster))
+        self.shared: tuple[Document, ...] = shared
+        for document in shared:
+            self.channels |= document.spec.get("channels", {})
+        self.releases = {document.name: document for document in tree.of_kind("Release", cluster)}
+        self.exceptions = {document.name: document for document in tree.of_kind("Node", cluster)}
+        self.problems: list[Problem] = []
+
+    def pool(self, pool: Document, machines: Sequence[Machine]) -> PoolDesired:
+        settings = merge((*self.shared, pool))
+        budgets = self._budgets(pool)
+        waves = settings.find("waves")
+        nodes = (self._node(pool, machine, budgets) for machine in machines)
+        return PoolDesired(
+            name=pool.name,
+            mark=pool.mark,
+            target=self._target(settings, pool.mark),
+            allow_downgrade=settings.value("allowDowngrade", default=False),
+            waves=wave_table(waves.value if waves else ()),
+            nodes=tuple(node for node in nodes if node is not None),
+        )
+
+    def _node(self, pool: Document, machine: Machine, budgets: tuple[Budget, ...]) -> NodeDesired | None:
+        own = self.exceptions.get(machine.name)
+        settings = merge((*self.shared, pool, *((own,) if own else ())))
+        target = self._target(settings, own.mark if own else pool.mark)
+        if target is None:
+            return None
+        return NodeDesired(
+            machine=machine,
+            pool=pool.name,
+            target=target,
+            policy=_policy(settings, budgets),
+            why=_provenance(settings, pool),
+            hold=_hold(own),
+            stopped=self._stopped(target),
+        )
+
+    def _target(self, settings: Settings, mark: Mark) -> Target | None:
+        mode = Mode(settings.value("kmd", "mode"))
+        version = self._version(settings)
+        if mode is Mode.HOST:
+            return Target(mode=mode, version=version)
+        if version is None:
+            self._problem(
+                mark, "TTF401", "mode container needs a version or a channel", "set kmd.version or channel"
+            )
+            return None
+        release = self.releases.get(version)
+        if release is None:
+            at = version_setting(settings)
+            self._problem(
+                at.mark if at else mark,
+                "TTF402",
+                f"version {version} has no Release",
+                f"ttfleet pin {version}",
+            )
+            return None
+        return Target(
+            mode=mode,
+            version=version,
+            repository=release.spec.get("repository", DEFAULT_REPOSITORY),
+            commit=release.spec["commit"],
+            vacate=Vacate(settings.value("kmd", "vacate", default="Never")),
+        )
+
+    def _version(self, settings: Settings) -> str | None:
+        setting = version_setting(settings)
+        if setting is None:
+            return None
+        if setting is settings.find("kmd", "version"):
+            return str(setting.value)
+        if setting.value not in self.channels:
+            hint = f"channels: {', '.join(sorted(self.channels)) or 'none'}"
+            self._problem(setting.mark, "TTF403", f"no channel {setting.value!r}", hint)
+            return None
+        return self.channels[setting.value]
+
+    def _stopped(self, target: Target) -> str:
+        release = self.releases.get(target.version or "")
+        blocked = release.spec.get("blocked") if release else None
+        return str(blocked) if blocked else ""
+
+    def _budgets(self, pool: Document) -> tuple[Budget, ...]:
+        """Per cluster always (1 where nothing is said), per pool where the pool says one: all of them apply."""
+        said = [(BUDGET_CLUSTER, merge(self.shared).value("maxUnavailable", default=1))]
+        said += [(f"pool/{pool.name}", pool.spec["maxUnavailable"])] if "maxUnavailable" in pool.spec else []
+        return tuple(Budget(group=group, max_unavailable=share(most, self.size)) for group, most in said)
+
+    def _problem(self, mark: Mark, code: str, message: str, hint: str) -> None:
+        problem = Problem(mark=mark, code=code, message=message, hint=hint)
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+
+def version_setting(settings: Settings) -> Setting | None:
+    """What decides the version: of `kmd.version` and `kmd.channel` the more specific one, else the cluster's channel."""
+    version, channel = settings.find("kmd", "version"), settings.find("kmd", "channel")
+    if version is None or channel is None:
+        return version or channel or settings.find("channel")
+    return version if LAYERS.index(version.kind) >= LAYERS.index(channel.kind) else channel
+
+
+def share(amount: int | str, of: int) -> int:
+    """A number, or a percentage of `of` as a whole number; at least 1."""
+    if isinstance(amount, str):
+        amount = int(amount.removesuffix("%")) * of // 100
+    return max(1, amount)
+
+
+def _policy(settings: Settings, budgets: tuple[Budget, ...]) -> Policy:
+    default = Drain()
+    drain: dict[str, Any] = {
+        name: settings.value("drain", key, default=getattr(default, name)) for key, name in _DRAIN
+    }
+    return Policy(
+        drain=Drain(**drain),
+        budgets=budgets,
+    )
+
+
+def _provenance(settings: Settings, pool: Document) -> dict[str, Mark]:
+    why = {".".join(map(str, path)): setting.mark for path, setting in settings.by_path.items()}
+    why["pool"] = pool.mark
+    if version := version_setting(settings):
+        why["version"] = version.mark
+    return why
+
+
+def _hold(own: Document | None) -> str:
+    if own is None or not own.spec.get("hold"):
+        return ""
+    return str(own.spec.get("reason") or "held in git")
+
+
+def _guards(shared: Sequence[Document]) -> Guards:
+    settings, default = merge(shared), Guards()
+    return Guards(
+        max_vacates=settings.value("guards", "maxVacates", default=default.max_vacates),
+        max_deletes=settings.value("guards", "maxDeletes", default=default.max_deletes),
+        max_moves=settings.value("guards", "maxMoves", default=default.max_moves),
+    )
+
+
+def _shared_hostnames(pools: Sequence[PoolDesired]) -> tuple[Problem, ...]:
+    """A ttdp selects by the hostname label: two nodes that share a value cannot be told apart."""
+    owners: dict[str, str] = {}
+    problems = []
+    for pool in pools:
+        for node in pool.nodes:
+            other = owners.setdefault(node.machine.hostname, node.node)
+            if other != node.node:
+                message = f"nodes {other} and {node.node} share the hostname label {node.machine.hostname!r}"
+                problems.append(
+                    Problem(mark=pool.mark, code="TTF404", message=message, hint="give each its own label")
+                )
+    return tuple(problems)
