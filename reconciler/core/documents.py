@@ -72,11 +72,19 @@ class Document:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
-    """All documents of one commit (or directory), with every problem found so far."""
+    """All documents of one commit (or directory), with every problem found so far.
+
+    Attributes:
+        faulty: (kind, name) of documents that have problems and are therefore not in `documents`; they are there all the
+            same, so nothing that refers to them is dangling.
+        complete: False where something could not be read at all, so that nobody knows what is missing.
+    """
 
     revision: str
     documents: tuple[Document, ...]
     problems: tuple[Problem, ...] = field(default=())
+    faulty: frozenset[tuple[str, str]] = frozenset()
+    complete: bool = True
 
     def of_kind(self, kind: str, cluster: str | None = None) -> tuple[Document, ...]:
         """Documents of a kind, in file order; with `cluster` only those it sees (shared and its own)."""
