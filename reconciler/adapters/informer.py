@@ -47,11 +47,12 @@ class Informer(Generic[T]):
         path: str,
         project: Callable[[Raw], T],
         *,
+        material: Callable[[T], object] | None = None,
         changed: Callable[[], None] = _nothing,
         **query: Any,
     ) -> None:
         self.path = path
-        self.store: Store[T] = Store(project)
+        self.store: Store[T] = Store(project, material) if material else Store(project)
         self.synced = asyncio.Event()
         self.heard_at = 0.0
         self._kube = kube

@@ -39,7 +39,13 @@ class LeaseObserver:
 
 
 def lease_body(
-    name: str, holder: str, now: float, *, duration_s: float, resource_version: str | None = None
+    name: str,
+    holder: str,
+    now: float,
+    *,
+    duration_s: float,
+    resource_version: str | None = None,
+    acquire: bool = False,
 ) -> dict[str, Any]:
     """To create the Lease, or as a merge patch that is refused unless it is still `resource_version`.
 
@@ -49,12 +55,15 @@ def lease_body(
         now: POSIX seconds, for people.
         duration_s: after which others may take it, for people; they count by their own clock.
         resource_version: precondition; None for the body of a create.
+        acquire: a new holder, not a renewal.
     """
     moment = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     metadata = {"name": name} if resource_version is None else {"resourceVersion": resource_version}
-    spec = {
+    spec: dict[str, Any] = {
         "holderIdentity": holder,
         "leaseDurationSeconds": max(1, round(duration_s)),
         "renewTime": moment,
     }
+    if acquire:
+        spec["acquireTime"] = moment
     return {"metadata": metadata, "spec": spec}

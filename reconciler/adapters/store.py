@@ -24,6 +24,10 @@ def version_of(item: Raw) -> int:
     return int(item["metadata"]["resourceVersion"])
 
 
+def _itself(value: object) -> object:
+    return value
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry(Generic[T]):
     version: int
@@ -31,21 +35,24 @@ class _Entry(Generic[T]):
 
 
 class Store(Generic[T]):
-    """Objects by key, each as `project` makes of it.
+    """Objects by key, each as `project` makes of it; `material` is the part of that which decisions depend on.
 
     Attributes:
         epoch: number of lists that have replaced the content.
         seen: resource version up to which lists and events have told everything.
+        revision: changes with the content.
     """
 
-    def __init__(self, project: Callable[[Raw], T]) -> None:
+    def __init__(self, project: Callable[[Raw], T], material: Callable[[T], object] = _itself) -> None:
         self._project = project
+        self._material = material
         self._entries: dict[str, _Entry[T]] = {}
         self._written: dict[str, Raw] | None = (
             None  # while a list is under way: our own writes since it began
         )
         self.epoch = 0
         self.seen = 0
+        self.revision = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -70,12 +77,13 @@ class Store(Generic[T]):
         self._written = None
         self._entries = {key_of(item): _Entry(version_of(item), self._project(item)) for item in items}
         self.epoch += 1
+        self.revision += 1
         self.seen = version
         for item in written.values():
             self.wrote(item)
 
     def event(self, kind: str, item: Raw) -> bool:
-        """A watch event ADDED, MODIFIED, DELETED or BOOKMARK; True where it changed something.
+        """A watch event ADDED, MODIFIED, DELETED or BOOKMARK; True where it changed something material.
 
         Events older than `seen` are stale (a list has told them already); those older than the object lose to it.
         """
@@ -87,15 +95,14 @@ class Store(Generic[T]):
             return False
         key = key_of(item)
         known = self._entries.get(key)
+        if kind == "DELETED":
+            return self._remove(key, version)
         if known and version <= known.version:
             return False
-        if kind == "DELETED":
-            return self._entries.pop(key, None) is not None
-        self._entries[key] = _Entry(version, self._project(item))
-        return True
+        return self._put(key, version, item)
 
     def wrote(self, item: Raw) -> bool:
-        """The answer to a write of ours; True where it changed something.
+        """The answer to a write of ours; True where it changed something material.
 
         At or below `seen` the watch has told this state already, and perhaps the object's end after it.
         """
@@ -105,5 +112,18 @@ class Store(Generic[T]):
         known = self._entries.get(key)
         if version <= self.seen or (known and version <= known.version):
             return False
-        self._entries[key] = _Entry(version, self._project(item))
+        return self._put(key, version, item)
+
+    def _put(self, key: str, version: int, item: Raw) -> bool:
+        known, value = self._entries.get(key), self._project(item)
+        self._entries[key] = _Entry(version, value)
+        self.revision += 1
+        return known is None or self._material(known.value) != self._material(value)
+
+    def _remove(self, key: str, version: int) -> bool:
+        known = self._entries.get(key)
+        if known is None or version < known.version:
+            return False
+        del self._entries[key]
+        self.revision += 1
         return True

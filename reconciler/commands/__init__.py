@@ -14,6 +14,7 @@ from schema.version import __version__
 
 #: verb -> (module below reconciler.commands, one line of help); the help stands here so that listing imports nothing
 VERBS: dict[str, tuple[str, str]] = {
+    "operator": ("operator", "The controller in the cluster: ttfleet operator run."),
     "cluster": ("cluster", "A real control plane on loopback, in the background."),
 }
 

@@ -1,0 +1,85 @@
+"""Ticks for as long as the process should live: woken by what changes, paced by what goes wrong."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from reconciler.adapters.metrics import Metrics
+from reconciler.core.actions import Action, Decision, EvictPod, Outcome, Verb
+from reconciler.core.world import World
+from reconciler.loop import tick
+from reconciler.operator.server import Server
+
+log = logging.getLogger("ttfleet.operator")
+
+AT_ONCE = 20  # nodes that are written at the same time
+SPACING_S = 0.05  # between two ticks, however much changes
+SETBACK_LIMIT_S = 10.0
+ALIVE_S = 90.0  # three resyncs
+
+
+class Driver:
+    """Runs `decide` over a server.
+
+    Attributes:
+        wake: set to be looked at again; setting it too often costs nothing.
+    """
+
+    def __init__(self, server: Server, decide: Callable[[World, float], Decision], metrics: Metrics) -> None:
+        self.wake = asyncio.Event()
+        self._server = server
+        self._decide = decide
+        self._metrics = metrics
+        self._born = self._ticked_at = time.monotonic()
+        self._setbacks = 0
+        self._set_back = False
+
+    def heard(self, action: Action, outcome: Outcome) -> None:
+        """An outcome that another try right away would only repeat slows the ticks down."""
+        expected = isinstance(action, EvictPod) and outcome.verb is Verb.REFUSED
+        if outcome.verb in {Verb.REFUSED, Verb.UNKNOWN} and not expected:
+            self._set_back = True
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Until `stopping`; a tick that has begun is finished."""
+        await _first(self._server.synced(), stopping.wait())
+        log.info("informers are in sync")
+        while not stopping.is_set():
+            self.wake.clear()
+            self._set_back = False
+            decision = await self._tick()
+            self._setbacks = self._setbacks + 1 if self._set_back else 0
+            least_s = min(SPACING_S * 2**self._setbacks, SETBACK_LIMIT_S)
+            await _first(asyncio.sleep(least_s), stopping.wait())
+            await _first(asyncio.sleep(decision.wake_after_s - least_s), self.wake.wait(), stopping.wait())
+
+    @property
+    def alive(self) -> bool:
+        """Ticks end, and the server is heard of."""
+        now = time.monotonic()
+        heard_at = min(informer.heard_at for informer in self._server.informers)
+        return now - self._ticked_at < ALIVE_S and now - max(heard_at, self._born) < ALIVE_S
+
+    async def _tick(self) -> Decision:
+        started = time.monotonic()
+        decision = await tick(self._server, self._decide, time.time(), at_once=AT_ONCE)
+        self._ticked_at = time.monotonic()
+        self._metrics.tick_s.observe(self._ticked_at - started)
+        versions = {policy.name: policy.spec.version for policy in self._server.policies.store}
+        self._metrics.observe(versions, self._server.nodes.store, decision.reports, time.time())
+        return decision
+
+
+async def _first(*awaited: Coroutine[Any, Any, Any]) -> None:
+    """Until one of them ends; the others are cancelled. What the first raises is raised."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in awaited]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
