@@ -15,6 +15,7 @@ from schema.version import __version__
 #: verb -> (module below reconciler.commands, one line of help); the help stands here so that listing imports nothing
 VERBS: dict[str, tuple[str, str]] = {
     "operator": ("operator", "The controller in the cluster: ttfleet operator run."),
+    "hollow": ("hollow", ""),  # no line in the help: part of the sandbox
     "cluster": ("cluster", "A real control plane on loopback, in the background."),
 }
 
@@ -50,7 +51,7 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"{error.format_message()} Did you mean {close[0]!r}?", ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [(name, self.verbs[name][1]) for name in self.list_commands(ctx) if name in self.verbs]
+        rows = [(name, self.verbs[name][1]) for name in self.list_commands(ctx) if self.verbs.get(name, ("", ""))[1]]
         if rows:
             with formatter.section("Commands"):
                 formatter.write_dl(rows)
