@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from kubernetes.aio.config import ConfigException, kube_config, load_incluster_config, load_kube_config
 
 IN_FLIGHT = 20  # requests at once; more only queue in the server (watches do not count)
 PAGE_SIZE = 500  # objects a LIST request
@@ -31,6 +31,18 @@ _CONTENT_TYPES = {
     "strategic": "application/strategic-merge-patch+json",
     "apply": "application/apply-patch+yaml",
 }
+
+
+#: what a kubeconfig that is none makes the client library raise (its YAML parser is a dependency of its own)
+_UNREADABLE = (
+    ConfigException,
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    kube_config.yaml.YAMLError,
+)
 
 
 class ConnectError(Exception):
@@ -320,7 +332,7 @@ async def _configuration(kubeconfig: str | Path | None, context: str | None) -> 
             chosen = chosen or str(Path.home() / ".kube" / "config")
             _require_readable(chosen)
             await load_kube_config(chosen, context, configuration, persist_config=False)
-    except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
+    except _UNREADABLE as error:
         place = chosen or "the pod's service account"
         raise ConnectError(f"{place}: {_words(error)} (give --kubeconfig, or set KUBECONFIG)") from error
     if urlsplit(configuration.host).hostname in {"127.0.0.1", "localhost", "::1"}:
