@@ -11,7 +11,8 @@ from schema.names import ANNOTATION_HOLD, KEEPER_DAEMONSET
 from schema.states import IN_PROGRESS, NodeState
 
 NODES_LIMIT = 200  # of status.nodes[]; those that are not Done come first (H17)
-_FAILED = frozenset({NodeState.FAILED, NodeState.BLOCKED, NodeState.UNLOAD_FAILED})
+_FAILED = frozenset({NodeState.FAILED, NodeState.UNLOAD_FAILED})
+_MESSAGE_LIMIT = 4096
 _AT_REST = frozenset({NodeState.DONE, NodeState.HOST_MANAGED, NodeState.SKIPPED})
 
 
@@ -50,7 +51,7 @@ def status_of(scene: Scene, policy: PolicyView, reports: list[NodeReport]) -> di
             for condition in (_ready(policy, summary), _progressing(policy, reports))
         ],
         "nodes": [
-            _kept(served.get("nodes"), "name", _node(report), ("state", "reason"), at)
+            _kept(served.get("nodes"), "name", _node(report), ("state",), at)
             for report in sorted(reports, key=lambda r: (r.state in _AT_REST, r.node))[:NODES_LIMIT]
         ],
     }
@@ -67,6 +68,8 @@ def _summary(scene: Scene, reports: list[NodeReport]) -> dict[str, int]:
         "ready": done,
         "available": sum(1 for node in nodes if node.ready and not node.unschedulable),
         "failed": sum(1 for state in states if state in _FAILED),
+        "blocked": sum(1 for state in states if state == NodeState.BLOCKED),
+        "waiting": sum(1 for state in states if state == NodeState.WAITING),
         "upToDate": done,
         "inProgress": sum(1 for state in states if state in IN_PROGRESS),
     }
@@ -111,7 +114,7 @@ def _node(report: NodeReport) -> dict[str, str]:
         "state": report.state,
         "reason": report.reason,
         "currentVersion": report.current_version,
-        "message": report.message,
+        "message": report.message[:_MESSAGE_LIMIT],
     }
     return {key: value for key, value in pairs.items() if value or key in {"name", "state"}}
 

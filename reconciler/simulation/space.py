@@ -1,0 +1,377 @@
+"""Space: the states of the proof and their successors.
+
+A state is a flat tuple of small integers: counters left, version wanted, write on the wire, two operators, and for each
+node its Node object, machine and worker pods. The two operators are interchangeable, so they are kept in order.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from reconciler.core.actions import Verb
+from reconciler.core.world import CordonOwner, Term
+from reconciler.simulation.builders import Local, moves
+from reconciler.simulation.minds import (
+    VERSIONS,
+    Deed,
+    Mind,
+    Write,
+    applied,
+    key_of,
+    node_name,
+    term_key,
+    without_lease_version,
+    without_node_version,
+)
+from reconciler.simulation.model import Host, Limits, Node, Pod, Pool, Setup, State, Violation
+from reconciler.simulation.removed import ALL, Guards
+from schema.transaction import Phase
+
+LEFT, WANTED, WIRE, OPS, FIRST_NODE = 0, 1, 2, 3, 5  # places in a state
+NOTHING: Final = 0  # on the wire
+Todo = tuple[tuple[int, bool], ...]  # (deed, its version is current)
+Successor = tuple[tuple[object, ...], State]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A memoised step of one machine, in integers."""
+
+    label: str
+    limit: str
+    node: int
+    host: int
+    pods: int
+    wrote: bool
+
+
+class Space:
+    """All that one configuration can do; values are made once and numbered."""
+
+    def __init__(self, setup: Setup, guards: Guards = ALL) -> None:
+        self.setup = setup
+        self.guards = guards
+        self.mind = Mind(setup, guards)
+        self.nodes: Pool[Node] = Pool()
+        self.hosts: Pool[Host] = Pool()
+        self.pods: Pool[tuple[Pod, ...]] = Pool()
+        self.terms: Pool[Term] = Pool()
+        self.deeds: Pool[Deed] = Pool()
+        self.ops: Pool[tuple[int, Todo]] = Pool()
+        self.wires: Pool[tuple[int, bool] | None] = Pool()
+        self.left: Pool[Limits] = Pool()
+        self._local: dict[tuple[int, int, int], tuple[Step, ...]] = {}
+        self._decided: dict[tuple[int, ...], tuple[Todo, ...]] = {}
+        self._spent: dict[tuple[int, str], int] = {}
+        self._op_node: dict[tuple[int, int], int] = {}
+        self._op_lease: dict[int, int] = {}
+        self._unread: dict[int, int] = {}
+        self._applied: dict[tuple[int, int], int] = {}
+        self._absorbed: dict[tuple[int, int, Verb, tuple[str, ...]], int] = {}
+        self._tidy: dict[tuple[int, int], int] = {}
+        self.fresh = self.terms.of(Term(identity="me"), term_key(Term(identity="me")))
+
+    def start(self) -> State:
+        idle = self.ops.of((self.fresh, ()))
+        wire = self.wires.of(None)
+        assert wire == NOTHING
+        machine = (self.nodes.of(Node()), self.hosts.of(Host()), self.pods.of(()))
+        return (self.left.of(self.setup.limits), 0, wire, idle, idle, *machine * self.setup.nodes)
+
+    # --- successors ---------------------------------------------------------------------------------------
+
+    def successors(self, s: State) -> Iterator[Successor]:
+        """Every next state; raises Violation where a step breaks a property."""
+        for index in (0, 1):
+            if index == 0 or s[OPS] != s[OPS + 1]:
+                yield from self._operator(s, index)
+        if s[WIRE] != NOTHING:
+            yield from self._wire(s)
+        for n in range(self.setup.nodes):
+            yield from self._machine(s, n)
+        left = self._spend(s[LEFT], "edits")
+        if left >= 0:
+            yield ("edit",), (left, 1 - s[WANTED], *s[2:])
+
+    def _operator(self, s: State, index: int) -> Iterator[Successor]:
+        term, todo = self.ops.values[s[OPS + index]]
+        if not todo:
+            for late, choice in enumerate(self.decisions(s, term)):
+                takes = choice and self.deeds.values[choice[0][0]].does == "take"
+                left = self._spend(s[LEFT], "takes") if takes else s[LEFT]
+                if choice and left >= 0:
+                    yield ("decides", index, late, choice), self.with_op(s, index, term, choice, left)
+                if takes and len(choice) > 1:
+                    yield ("decides", index, late, choice), self.with_op(s, index, term, choice[1:], s[LEFT])
+        for place, (deed, valid) in enumerate(todo):
+            rest = todo[:place] + todo[place + 1 :]
+            yield ("acts", index, deed, valid), self.act(s, index, term, rest, deed, valid)
+            yield from self._lost(s, index, term, rest, deed, valid)
+        if todo or term != self.fresh:
+            left = self._spend(s[LEFT], "crashes")
+            if left >= 0:
+                yield ("crash", index), self.with_op(s, index, self.fresh, (), left)
+
+    def _lost(
+        self, s: State, index: int, term: int, rest: Todo, deed: int, valid: bool
+    ) -> Iterator[Successor]:
+        """The write goes out and no answer comes, or the process dies right after sending it."""
+        if s[WIRE] != NOTHING or self.deeds.values[deed].does == "scan":
+            return
+        sent = (s[LEFT], s[WANTED], self.wires.of((deed, valid)), *s[OPS:])
+        left = self._spend(s[LEFT], "losses")
+        if left >= 0:
+            unknown = self._absorb(term, deed, Verb.UNKNOWN)
+            yield ("sends", index, deed), self.with_op(sent, index, unknown, rest, left)
+        left = self._spend(s[LEFT], "crashes")
+        if left >= 0:
+            yield ("sends and crashes", index, deed), self.with_op(sent, index, self.fresh, (), left)
+
+    def _wire(self, s: State) -> Iterator[Successor]:
+        found = self.wires.values[s[WIRE]]
+        assert found is not None
+        deed, valid = found
+        free = (s[LEFT], s[WANTED], NOTHING, *s[OPS:])
+        yield ("lost on the wire", deed), free
+        after, taken = self._do(free, deed, valid)
+        if taken:
+            yield ("arrives", deed), self._ordered(after)
+
+    def _machine(self, s: State, n: int) -> Iterator[Successor]:
+        at = FIRST_NODE + 3 * n
+        for step in self.steps(s[at], s[at + 1], s[at + 2]):
+            left = self._spend(s[LEFT], step.limit) if step.limit else s[LEFT]
+            if left >= 0:
+                yield (step.label, n), self.moved(s, n, step, left)
+
+    def moved(self, s: State, n: int, step: Step, left: int) -> State:
+        """A machine made a step; where it wrote its Node, what others know of it is stale."""
+        at = FIRST_NODE + 3 * n
+        if not step.wrote:
+            return (left, *s[1:at], step.node, step.host, step.pods, *s[at + 3 :])
+        host = self._reread(step.host)
+        head = (
+            left,
+            s[WANTED],
+            self._wire_node(s[WIRE], n),
+            self._stale(s[OPS], n),
+            self._stale(s[OPS + 1], n),
+        )
+        return self._ordered((*head, *s[FIRST_NODE:at], step.node, host, step.pods, *s[at + 3 :]))
+
+    # --- what operators do --------------------------------------------------------------------------------
+
+    def decisions(self, s: State, term: int) -> tuple[Todo, ...]:
+        """What an operator may decide now: soon after everything that is stored or a day later, in any order."""
+        key = (term, s[WANTED], *s[FIRST_NODE::3], *s[FIRST_NODE + 2 :: 3])
+        found = self._decided.get(key)
+        if found is None:
+            nodes = tuple(self.nodes.values[i] for i in s[FIRST_NODE::3])
+            pods = tuple(self.pods.values[i] for i in s[FIRST_NODE + 2 :: 3])
+            wanted = VERSIONS[s[WANTED]]
+            made = [
+                self._decide(term, wanted, nodes, pods, late=late, last=last)
+                for late in (False, True)
+                for last in range(self.setup.nodes)
+            ]
+            found = self._decided[key] = tuple(dict.fromkeys(made))
+        return found
+
+    def _decide(
+        self,
+        term: int,
+        wanted: str,
+        nodes: tuple[Node, ...],
+        pods: tuple[tuple[Pod, ...], ...],
+        *,
+        late: bool,
+        last: int,
+    ) -> Todo:
+        wants = self.mind.decide(self.terms.values[term], wanted, nodes, pods, late=late, last=last)
+        numbered = ((self.deeds.of(deed, key_of(deed)), valid) for deed, valid in wants)
+        return tuple(dict.fromkeys(numbered))
+
+    def act(self, s: State, index: int, term: int, rest: Todo, deed: int, valid: bool) -> State:
+        """One act of an operator with the server's answer."""
+        if self.deeds.values[deed].does == "scan":
+            nodes = tuple(self.nodes.values[i] for i in s[FIRST_NODE::3])
+            foreign = self.mind.foreign(self.terms.values[term], nodes)
+            return self.with_op(s, index, self._absorb(term, deed, Verb.DONE, foreign), rest, s[LEFT])
+        mine = self.ops.of((term, rest))
+        before = self._replaced(s, OPS + index, mine)
+        after, taken = self._do(before, deed, valid)
+        term, rest = self.ops.values[after[OPS + index]]
+        known = self._absorb(term, deed, Verb.DONE if taken else Verb.CONFLICT)
+        return self.with_op(after, index, known, rest, after[LEFT])
+
+    def _do(self, s: State, deed: int, valid: bool) -> tuple[State, bool]:
+        """The server's part: (state, whether it was taken)."""
+        what = self.deeds.values[deed]
+        if isinstance(what.does, Write):
+            if not valid and self.guards.compare_and_swap:
+                return s, False
+            return self._write(s, deed, what.does), True
+        if isinstance(what.does, Pod):
+            return self._create(s, what.node, what.does), True
+        if not valid:
+            return s, False
+        ops = (self._lease_written(s[OPS]), self._lease_written(s[OPS + 1]))
+        return (s[LEFT], s[WANTED], self._wire_lease(s[WIRE]), *ops, *s[FIRST_NODE:]), True
+
+    def _write(self, s: State, deed: int, write: Write) -> State:
+        n, at = write.node, FIRST_NODE + 3 * write.node
+        node = self._apply(s[at], deed, write)
+        pods = self._tidied(s[at + 2], node)
+        head = (
+            s[LEFT],
+            s[WANTED],
+            self._wire_node(s[WIRE], n),
+            self._stale(s[OPS], n),
+            self._stale(s[OPS + 1], n),
+        )
+        after = (*head, *s[FIRST_NODE:at], node, self._reread(s[at + 1]), pods, *s[at + 3 :])
+        self.judge(after)
+        return after
+
+    def _apply(self, node: int, deed: int, write: Write) -> int:
+        found = self._applied.get((node, deed))
+        if found is None:
+            before = self.nodes.values[node]
+            foreign = before.cordon is CordonOwner.FOREIGN
+            if foreign and write.cordon is False:
+                raise Violation("S2 a foreign cordon is removed")
+            if foreign and write.cordon is True:
+                raise Violation("S2 a foreign cordon is acted on")
+            found = self._applied[node, deed] = self.nodes.of(applied(before, write))
+        return found
+
+    def _create(self, s: State, n: int, pod: Pod) -> State:
+        at = FIRST_NODE + 3 * n + 2
+        pods = self.pods.values[s[at]]
+        if any((other.txn, other.attempt) == (pod.txn, pod.attempt) for other in pods):
+            return s
+        return self._replaced(s, at, self.pods.of((*pods, pod)))
+
+    def judge(self, s: State) -> None:
+        """S1 and S3 of a state; node writes are all that can break them."""
+        busy = 0
+        for i in s[FIRST_NODE::3]:
+            node = self.nodes.values[i]
+            worked = node.record is not None and node.record.phase is not Phase.RESERVED
+            busy += worked
+            if node.cordon is CordonOwner.OURS and not worked:
+                raise Violation("S3 a cordon of ours without its record")
+        if busy > self.setup.budget:
+            raise Violation("S1 started beyond the budget")
+
+    # --- numbered values ----------------------------------------------------------------------------------
+
+    def steps(self, node: int, host: int, pods: int) -> tuple[Step, ...]:
+        """What one machine may do next; memoised, because most of it never changes."""
+        found = self._local.get((node, host, pods))
+        if found is None:
+            at = Local(self.nodes.values[node], self.hosts.values[host], self.pods.values[pods])
+            made = (
+                Step(
+                    move.label,
+                    move.limit,
+                    self.nodes.of(move.after.node),
+                    self.hosts.of(move.after.host),
+                    self.pods.of(move.after.pods),
+                    move.wrote(at),
+                )
+                for move in moves(at, self.guards)
+                if not move.limit or getattr(self.setup.limits, move.limit)
+            )
+            found = self._local[node, host, pods] = tuple(made)
+        return found
+
+    def _spend(self, left: int, limit: str) -> int:
+        key = (left, limit)
+        found = self._spent.get(key)
+        if found is None:
+            limits = self.left.values[left]
+            count = getattr(limits, limit)
+            found = self.left.of(replace(limits, **{limit: count - 1})) if count else -1
+            self._spent[key] = found
+        return found
+
+    def _absorb(self, term: int, deed: int, verb: Verb, foreign: tuple[str, ...] = ()) -> int:
+        key = (term, deed, verb, foreign)
+        found = self._absorbed.get(key)
+        if found is None:
+            after = self.mind.absorbs(self.terms.values[term], self.deeds.values[deed], verb, foreign)
+            found = self._absorbed[key] = self.terms.of(after, term_key(after))
+        return found
+
+    def _stale(self, op: int, n: int) -> int:
+        """An operator, once somebody has written node n."""
+        found = self._op_node.get((op, n))
+        if found is None:
+            term, todo = self.ops.values[op]
+            after = without_node_version(self.terms.values[term], node_name(n))
+            writes = tuple((d, v and not self._is_write(d, n)) for d, v in todo)
+            found = self._op_node[op, n] = self.ops.of((self.terms.of(after, term_key(after)), writes))
+        return found
+
+    def _lease_written(self, op: int) -> int:
+        """An operator, once somebody has written the Lease."""
+        found = self._op_lease.get(op)
+        if found is None:
+            term, todo = self.ops.values[op]
+            after = without_lease_version(self.terms.values[term])
+            writes = tuple((d, v and self.deeds.values[d].does not in ("take", "renew")) for d, v in todo)
+            found = self._op_lease[op] = self.ops.of((self.terms.of(after, term_key(after)), writes))
+        return found
+
+    def _wire_node(self, wire: int, n: int) -> int:
+        found = self.wires.values[wire]
+        if found is None or not found[1] or not self._is_write(found[0], n):
+            return wire
+        return self.wires.of((found[0], False))
+
+    def _wire_lease(self, wire: int) -> int:
+        found = self.wires.values[wire]
+        if found is None or self.deeds.values[found[0]].does not in ("take", "renew"):
+            return wire
+        return self.wires.of((found[0], False))
+
+    def _is_write(self, deed: int, n: int) -> bool:
+        does = self.deeds.values[deed].does
+        return isinstance(does, Write) and does.node == n
+
+    def _reread(self, host: int) -> int:
+        """A machine whose Node somebody has written: what its builders have read is stale."""
+        found = self._unread.get(host)
+        if found is None:
+            before = self.hosts.values[host]
+            processes = tuple(replace(p, valid=False) if p.pc == 2 else p for p in before.processes)
+            found = self._unread[host] = self.hosts.of(replace(before, processes=processes))
+        return found
+
+    def _tidied(self, pods: int, node: int) -> int:
+        """Pods of transactions that are over matter only while one of them may still start a process."""
+        found = self._tidy.get((pods, node))
+        if found is None:
+            record = self.nodes.values[node].record
+            kept: dict[Pod, None] = {}
+            for pod in self.pods.values[pods]:
+                if (record is not None and pod.txn == record.id) or pod.state in {"created", "running"}:
+                    kept[pod] = None
+                elif self.setup.limits.ghosts:
+                    kept[replace(pod, attempt=0, state="over")] = None
+            found = self._tidy[pods, node] = self.pods.of(tuple(kept))
+        return found
+
+    def with_op(self, s: State, index: int, term: int, todo: Todo, left: int) -> State:
+        op = self.ops.of((term, todo))
+        first, second = (op, s[OPS + 1]) if index == 0 else (s[OPS], op)
+        return self._ordered((left, s[WANTED], s[WIRE], first, second, *s[FIRST_NODE:]))
+
+    def _replaced(self, s: State, place: int, value: int) -> State:
+        return (*s[:place], value, *s[place + 1 :])
+
+    def _ordered(self, s: State) -> State:
+        if s[OPS] <= s[OPS + 1]:
+            return s
+        return (s[LEFT], s[WANTED], s[WIRE], s[OPS + 1], s[OPS], *s[FIRST_NODE:])
