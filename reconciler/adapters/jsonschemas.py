@@ -249,7 +249,7 @@ def _shown(value: Any, token: str | None) -> str:
 
 
 def _quoted(text: str) -> str:
-    shown = json.dumps(text, ensure_ascii=False)
+    shown = json.dumps(text, ensure_ascii=not text.isprintable())
     return shown if len(shown) <= 60 else f'{shown[:56]}..."'
 
 

@@ -17,6 +17,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "operator": ("operator", "The controller in the cluster: ttfleet operator run."),
     "hollow": ("hollow", ""),  # no line in the help: part of the sandbox
     "cluster": ("cluster", "A real control plane on loopback, in the background."),
+    "validate": ("validate", "Every problem of a fleet repository at once, without a cluster."),
 }
 
 

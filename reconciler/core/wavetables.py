@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reconciler.core.documents import Document, Problem
-from reconciler.core.plan import settled_waves
 from reconciler.core.problems import Code
 from reconciler.core.render import NAME_LIMIT
 from reconciler.core.resolve import PoolDesired
 from reconciler.core.scopes import Scope
-from reconciler.core.waves import RESERVED
+from reconciler.core.waves import RESERVED, assign
 
 _LAYERS = ("Fleet", "Cluster", "NodePool")
 
@@ -57,11 +56,11 @@ def last_takes_the_rest(scope: Scope) -> Iterator[Problem]:
 
 
 def none_is_empty(scope: Scope) -> Iterator[Problem]:
-    """Against the Inventory, every wave of a pool with nodes has one."""
+    """Against the Inventory, every wave of a pool with nodes has one; held nodes count, so that a hold is never an error."""
     if not scope.has_inventory:
         return
     for pool in scope.desired.pools:
-        waves = settled_waves(pool)
+        waves = assign(pool.name, [node.node for node in pool.nodes], pool.waves)
         for spec in pool.waves if pool.nodes else ():
             if spec.name not in waves.values():
                 yield _empty(scope, pool, spec.name)
