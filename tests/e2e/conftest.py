@@ -40,7 +40,7 @@ def connect(plane):
 @pytest.fixture
 def namespace(plane, connect, request):
     """A namespace of the test's own; its objects are left to the plane's end."""
-    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:50]
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:50].strip("-")
 
     async def create():
         async with connect() as kube:
