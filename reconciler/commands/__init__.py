@@ -17,6 +17,12 @@ VERBS: dict[str, tuple[str, str]] = {
     "operator": ("operator", "The controller in the cluster: ttfleet operator run."),
     "hollow": ("hollow", ""),  # no line in the help: part of the sandbox
     "cluster": ("cluster", "A real control plane on loopback, in the background."),
+    "render": ("render", "The policies of a fleet directory, as YAML or JSON."),
+    "plan": ("plan", "What a fleet directory changes, node by node, without a cluster."),
+    "demo": (
+        "demo",
+        "One commit upgrades a fleet, a revert brings it back: real control plane, hollow nodes.",
+    ),
     "validate": ("validate", "Every problem of a fleet repository at once, without a cluster."),
 }
 
@@ -52,7 +58,11 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"{error.format_message()} Did you mean {close[0]!r}?", ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [(name, self.verbs[name][1]) for name in self.list_commands(ctx) if self.verbs.get(name, ("", ""))[1]]
+        rows = [
+            (name, self.verbs[name][1])
+            for name in self.list_commands(ctx)
+            if self.verbs.get(name, ("", ""))[1]
+        ]
         if rows:
             with formatter.section("Commands"):
                 formatter.write_dl(rows)

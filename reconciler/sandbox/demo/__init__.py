@@ -1,0 +1,1 @@
+"""The main job, played on the sandbox: commits in, loaded drivers out."""
