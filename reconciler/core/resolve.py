@@ -11,6 +11,7 @@ from typing import Any, Final
 from reconciler.core.documents import Document, Mark, Problem, Tree
 from reconciler.core.layers import Setting, Settings, merge
 from reconciler.core.machines import Machine
+from reconciler.core.problems import Code
 from reconciler.core.waves import WaveSpec, wave_table
 from schema.names import DEFAULT_REPOSITORY
 from schema.policy import Budget, Drain, Selector
@@ -116,7 +117,7 @@ def resolve(tree: Tree, cluster: str, machines: Iterable[Machine]) -> Desired:
     """What `tree` wants of every node of `cluster`."""
     known = sorted((machine for machine in machines), key=lambda machine: machine.name)
     pools = tree.of_kind("NodePool", cluster)
-    matches = {machine.name: tuple(pool for pool in pools if _matches(pool, machine)) for machine in known}
+    matches = {machine.name: tuple(pool for pool in pools if selects(pool, machine)) for machine in known}
     contested = {
         name: tuple(pool.name for pool in found) for name, found in matches.items() if len(found) > 1
     }
@@ -136,10 +137,12 @@ def resolve(tree: Tree, cluster: str, machines: Iterable[Machine]) -> Desired:
     )
 
 
-def _matches(pool: Document, machine: Machine) -> bool:
+def selects(pool: Document, machine: Machine) -> bool:
+    """Whether a NodePool document wants a node: by name, or a node with a card by its labels."""
     if "nodes" in pool.spec:
         return machine.name in pool.spec["nodes"]
-    return machine.has_card and Selector.from_json(pool.spec["selector"]).matches(machine.labels)
+    selector = pool.spec.get("selector")
+    return selector is not None and machine.has_card and Selector.from_json(selector).matches(machine.labels)
 
 
 class _Scope:
@@ -193,7 +196,10 @@ class _Scope:
             return Target(mode=mode, version=version)
         if version is None:
             self._problem(
-                mark, "TTF401", "mode container needs a version or a channel", "set kmd.version or channel"
+                mark,
+                Code.NO_VERSION,
+                "mode container needs a version or a channel",
+                "set kmd.version or channel",
             )
             return None
         release = self.releases.get(version)
@@ -201,7 +207,7 @@ class _Scope:
             at = version_setting(settings)
             self._problem(
                 at.mark if at else mark,
-                "TTF402",
+                Code.NO_RELEASE,
                 f"version {version} has no Release",
                 f"ttfleet pin {version}",
             )
@@ -222,7 +228,7 @@ class _Scope:
             return str(setting.value)
         if setting.value not in self.channels:
             hint = f"channels: {', '.join(sorted(self.channels)) or 'none'}"
-            self._problem(setting.mark, "TTF403", f"no channel {setting.value!r}", hint)
+            self._problem(setting.mark, Code.NO_CHANNEL, f"no channel {setting.value!r}", hint)
             return None
         return self.channels[setting.value]
 
@@ -237,7 +243,7 @@ class _Scope:
         said += [(f"pool/{pool.name}", pool.spec["maxUnavailable"])] if "maxUnavailable" in pool.spec else []
         return tuple(Budget(group=group, max_unavailable=share(most, self.size)) for group, most in said)
 
-    def _problem(self, mark: Mark, code: str, message: str, hint: str) -> None:
+    def _problem(self, mark: Mark, code: Code, message: str, hint: str) -> None:
         problem = Problem(mark=mark, code=code, message=message, hint=hint)
         if problem not in self.problems:
             self.problems.append(problem)
@@ -302,6 +308,11 @@ def _shared_hostnames(pools: Sequence[PoolDesired]) -> tuple[Problem, ...]:
             if other != node.node:
                 message = f"nodes {other} and {node.node} share the hostname label {node.machine.hostname!r}"
                 problems.append(
-                    Problem(mark=pool.mark, code="TTF404", message=message, hint="give each its own label")
+                    Problem(
+                        mark=pool.mark,
+                        code=Code.SHARED_HOSTNAME,
+                        message=message,
+                        hint="give each its own label",
+                    )
                 )
     return tuple(problems)
