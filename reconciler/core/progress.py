@@ -3,6 +3,8 @@
 Rows 4 and the cancelling of reservations are the leader's; everything after Cordoned is any operator's.
 """
 
+from dataclasses import replace
+
 from reconciler.core import drain, retry, transaction
 from reconciler.core.actions import Action, DeletePod
 from reconciler.core.assignment import Assignment
@@ -109,19 +111,23 @@ def _cordoned(scene: Scene, node: NodeView, record: Record) -> Next:
         return _failed(scene, node, record, Reason.REBOOTED, "the module is not staged for this kernel")
     if facts.loaded is None:  # nobody can hold what is not there
         return Next(state=NodeState.DRAINING, actions=(transaction.permit(node, record, scene.now),))
-    look = drain.progress(
-        record.cr,
-        scene.pods(node.name),
-        policy.spec.drain,
-        scene.world.term.answers,
-        cordoned_at=retry.seconds(record.since),
-        now=scene.now,
-    )
+    look = _drain(scene, node, record)
     if look.drained:
         return Next(state=NodeState.DRAINING, actions=(transaction.permit(node, record, scene.now),))
     if look.trouble:
         return _failed(scene, node, record, look.trouble.reason, look.trouble.message)
     return _wait(scene, node, record, look.waiting, left_s, look.evictions)
+
+
+def _drain(scene: Scene, node: NodeView, record: Record) -> drain.Look:
+    return drain.progress(
+        record.cr,
+        scene.pods(node.name),
+        scene.assignments[node.name].policy.spec.drain,
+        scene.world.term.answers,
+        cordoned_at=retry.seconds(record.reserved),
+        now=scene.now,
+    )
 
 
 def _wait(
@@ -164,7 +170,11 @@ def _permitted(scene: Scene, node: NodeView, record: Record) -> Next:
         return _failed(scene, node, record, Reason.BUILDER_CRASH_LOOP, f"pod {last.name}")
     if left_s <= 0:
         return _failed(scene, node, record, _stuck(node, last), f"no claim within {PERMIT_LIMIT_S:.0f} s")
-    return _worker(scene, node, record, last, NodeState.UPGRADING, left_s)
+    look = _drain(scene, node, record)  # somebody may have landed since the permit
+    if look.trouble:
+        return _failed(scene, node, record, look.trouble.reason, look.trouble.message)
+    step = _worker(scene, node, record, last, NodeState.UPGRADING, left_s)
+    return replace(step, actions=(*step.actions, *look.evictions))
 
 
 def _refused(scene: Scene, node: NodeView, record: Record, worker: PodView) -> Next:
@@ -222,8 +232,9 @@ def _done(scene: Scene, node: NodeView, record: Record, claim: Claim) -> Next:
         if node.boot_id == record.boot_id or facts is None:
             message = claim.reason or "neither module loads"
             return Next(state=NodeState.FAILED, reason=Reason.REBOOT_REQUIRED, message=message)
-        ok = reached(facts, record.to)
-        return _settle(scene, node, record, Result.OK if ok else result, claim.reason, claim.outage_s)
+        if facts.loaded is not None:
+            result = Result.OK if reached(facts, record.to) else Result.ROLLED_BACK
+        return _settle(scene, node, record, result, claim.reason, claim.outage_s)
     if result is Result.OK and not reached(facts, record.to):
         left_s = _loaded_at(scene, node, record) + VALIDATE_LIMIT_S - scene.now
         if left_s > 0:

@@ -17,6 +17,7 @@ from reconciler.simulation.cluster import Crashed, SimulatedCluster, restarted
 from reconciler.simulation.faults import Faults
 from reconciler.simulation.machines import Machine, module
 from reconciler.simulation.server import Server
+from reconciler.simulation.story import Story
 from reconciler.simulation.watch import Watch
 from reconciler.simulation.workloads import Workloads
 from schema.facts import HostMode
@@ -42,11 +43,7 @@ class Process:
 
 @dataclass(slots=True)
 class Play:
-    """A cluster. Build it with `Play.of`, change `server` and `machines`, and let time pass.
-
-    Attributes:
-        told: called with (time, operator, action) for every act of an operator.
-    """
+    """A cluster. Build it with `Play.of`, change `server` and `machines`, and let time pass."""
 
     tick: Tick
     decide: Decide
@@ -55,6 +52,7 @@ class Play:
     server: Server
     settings: Settings
     watch: Watch
+    story: Story
     workloads: Workloads
     machines: dict[str, Machine] = field(default_factory=dict)
     operators: list[Process] = field(default_factory=list)
@@ -75,10 +73,12 @@ class Play:
             server=server,
             settings=known,
             watch=Watch(server=server, settings=known),
+            story=Story(server),
             workloads=Workloads(server=server, random=random),
         )
         server.keeper = keeper_hash(known)
         server.changed.append(play.watch.write)
+        play.story.listen()
         server.started.append(lambda pod: play.machines[pod.node].start(pod))
         play.workloads.connect()
         return play
@@ -106,8 +106,20 @@ class Play:
         )
         self.machines[name] = machine
         machine.unloading.append(self.watch.unload)
+        self.story.follow(machine)
         machine.report()
         return machine
+
+    def vanish(self, name: str) -> None:
+        """The machine and its Node object are gone, pods and all."""
+        machine = self.machines.pop(name)
+        for run in machine.runs:
+            run.alive = False
+        machine.boot += 1  # what it still had to do is void
+        del self.server.nodes[name]
+        for pod in [pod for pod in self.server.pods.values() if pod.node == name]:
+            self.server.remove(pod.uid)
+        self.server.stamp()
 
     def add_operator(self, faults: Faults | None = None, settings: Settings | None = None) -> Process:
         cluster = SimulatedCluster(

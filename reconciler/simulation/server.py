@@ -42,6 +42,7 @@ class Change:
     after: NodeView
     who: str
     step: Step | None = None
+    reason: str = ""
 
 
 @dataclass(slots=True)
@@ -52,6 +53,7 @@ class Server:
         changed: called after each write of a Node.
         started: called when a pod of ours was created on a node.
         removed: called when a pod has gone.
+        evicted: called when a pod is told to go, with the verb (`evicts`, `deletes`).
         disruption: how many pods of an owner may go; None where no budget selects them.
     """
 
@@ -67,6 +69,7 @@ class Server:
     changed: list[Callable[[Change], None]] = field(default_factory=list)
     started: list[Callable[[PodView], None]] = field(default_factory=list)
     removed: list[Callable[[PodView], None]] = field(default_factory=list)
+    evicted: list[Callable[[PodView, str], None]] = field(default_factory=list)
     disruption: Callable[[PodView], int | None] = lambda _: None
     targets: dict[str, CreatePod] = field(default_factory=dict)  # pod uid -> what it was created for
     _uids: Any = field(default_factory=lambda: count(1))
@@ -78,13 +81,15 @@ class Server:
 
     # --- nodes --------------------------------------------------------------------------------------------
 
-    def touch(self, name: str, who: str, step: Step | None = None, **changes: Any) -> NodeView:
+    def touch(
+        self, name: str, who: str, step: Step | None = None, reason: str = "", **changes: Any
+    ) -> NodeView:
         """Write fields of a Node, whatever its version."""
         before = self.nodes[name]
         after = replace(before, **changes, resource_version=str(self.stamp()))
         self.nodes[name] = after
         for told in self.changed:
-            told(Change(before=before, after=after, who=who, step=step))
+            told(Change(before=before, after=after, who=who, step=step, reason=reason))
         return after
 
     def cordon(self, name: str, who: str) -> None:
@@ -116,7 +121,7 @@ class Server:
             changes["cordon"] = self._cordon(node, wanted=action.unschedulable)
         changes["labels"] = _patched(node.labels, action.labels)
         changes["annotations"] = _patched(node.annotations, {**action.annotations, **_txn(action)})
-        after = self.touch(action.node, OPERATOR, action.step, **changes)
+        after = self.touch(action.node, OPERATOR, action.step, action.reason, **changes)
         return Outcome(verb=Verb.DONE, code=200, resource_version=after.resource_version)
 
     @staticmethod
@@ -181,7 +186,7 @@ class Server:
             daemonset=fields.pop("daemonset", False),
             mirror=fields.pop("mirror", False),
             empty_dir=False,
-            started_at=self.agenda.now,
+            started_at=float(int(self.agenda.now)),  # a kubelet reports whole seconds
             **fields,
         )
         self.pods[view.uid] = view
@@ -214,6 +219,7 @@ class Server:
         pod = self.pods.get(action.uid)
         if pod is None:
             return Outcome(verb=Verb.DONE, code=404)
+        self._tell(pod, "deletes")
         self.terminate(pod.uid, grace_s)
         return Outcome(verb=Verb.DONE, code=200)
 
@@ -231,8 +237,13 @@ class Server:
                 message="the disruption budget allows none",
             )
         if not action.dry_run:
+            self._tell(pod, "evicts")
             self.terminate(pod.uid, grace_s)
         return Outcome(verb=Verb.DONE, code=201)
+
+    def _tell(self, pod: PodView, verb: str) -> None:
+        for told in self.evicted if not pod.terminating else ():
+            told(pod, verb)
 
     # --- ttdps --------------------------------------------------------------------------------------------
 
