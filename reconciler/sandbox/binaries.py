@@ -13,7 +13,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -66,15 +67,16 @@ def find_or_build(report: Report | None = None, environment: Mapping[str, str] =
         SandboxError: no Go, no room, or the build failed; with the end of its log.
         SandboxTimeoutError: the build, or another process's build, exceeds `BUILD_BOUND_S`.
     """
-    cache = cache_directory(environment)
     found = find(environment)
     if found:
         return found
+    cache = cache_directory(environment)
     report = report or Line(sys.stderr)
     with _lock(cache, report):
         missing = [name for name in PACKAGES if not _executable(cache / "bin" / name)]
-        if missing:
-            _build(missing, cache, report, environment)
+        for index, name in enumerate(missing, 1):
+            count = Progress(what="building", subject=name, index=index, total=len(missing), elapsed_s=0.0)
+            _build(name, cache, partial(_tell, report, count, time.monotonic()), environment)
     return Binaries(directory=cache / "bin")
 
 
@@ -96,48 +98,59 @@ def cache_directory(environment: Mapping[str, str]) -> Path:
     return base / "ttfleet" / f"{kubernetes_version()}-etcd-{etcd}"
 
 
-def _build(missing: list[str], cache: Path, report: Report, environment: Mapping[str, str]) -> None:
-    workspace = cache / "build"
+def _tell(report: Report, progress: Progress, begun: float, what: str) -> None:
+    report(replace(progress, what=what, elapsed_s=time.monotonic() - begun))
+
+
+def _build(name: str, cache: Path, tell: Callable[[str], None], environment: Mapping[str, str]) -> None:
+    """Build one binary into `cache/bin`; with the last one the caches go, before it appears."""
+    workspace, target = cache / "build", cache / "bin"
+    shutil.rmtree(cache / "trash", ignore_errors=True)
     go = find_go(minimum=(MODULES / "kubernetes" / "go.mod").read_text(encoding="ascii"))
     _check_disk(cache, resumed=workspace.exists())
-    for index, name in enumerate(missing, 1):
-        begun = time.monotonic()
-
-        def tell(what: str, *, name: str = name, index: int = index, begun: float = begun) -> None:
-            elapsed_s = time.monotonic() - begun
-            report(Progress(what=what, subject=name, index=index, total=len(missing), elapsed_s=elapsed_s))
-
-        _build_one(name, go, workspace, cache / "bin", tell, environment)
-        tell("built")
-    shutil.rmtree(workspace)
+    target.mkdir(parents=True, exist_ok=True)
+    temporary = target / f".{name}.new"
+    compile_package(name, temporary, go, workspace, tell, environment)
+    if all(_executable(target / other) for other in PACKAGES if other != name):
+        tell("clearing up after")
+        _remove(workspace, cache / "trash")
+    temporary.replace(target / name)
+    tell("built")
 
 
-def _build_one(
+def _remove(workspace: Path, trash: Path) -> None:
+    """Out of the way first: Go would build with a module cache that is half gone, and fail."""
+    workspace.rename(trash)
+    shutil.rmtree(trash)
+
+
+def compile_package(
     name: str,
+    output: Path,
     go: Go,
     workspace: Path,
-    target: Path,
     tell: Callable[[str], None],
     environment: Mapping[str, str],
 ) -> None:
+    """`go build` of one of `PACKAGES` into the file `output`, again where the network failed.
+
+    Raises:
+        SandboxError: it failed; with the end of its log.
+    """
     module, package = PACKAGES[name]
-    target.mkdir(parents=True, exist_ok=True)
-    temporary, log = target / f".{name}.new", workspace / f"{name}.log"
-    arguments = ["build", f"-ldflags={_link_flags()}", "-o", str(temporary), package]
+    log = workspace / f"{name}.log"
+    command = [str(go.binary), "build", f"-ldflags={_link_flags()}", "-o", str(output), package]
     for attempt in range(1, ATTEMPTS + 1):
         log.unlink(missing_ok=True)
         env = go.environment(environment, workspace)
-        child = processes.start(
-            f"go build {name}", [go.binary, *arguments], log, env=env, cwd=MODULES / module
-        )
+        child = processes.start(f"go build {name}", command, log, env=env, cwd=MODULES / module)
         try:
             _follow(child, tell)
         finally:
-            processes.stop([child])
+            processes.stop([child], group=True)
         if child.process.returncode == 0:
-            temporary.replace(target / name)
             return
-        if not NETWORK_FAULT.search(log.read_bytes()) or attempt == ATTEMPTS:
+        if attempt == ATTEMPTS or not NETWORK_FAULT.search(log.read_bytes()):
             raise SandboxError(
                 f"building {name} failed; the end of {log}:\n{processes.tail(log)}\n"
                 "Run it again once that is cured: what was downloaded and compiled is kept."

@@ -23,9 +23,8 @@ from typing import Final, Self
 from reconciler.sandbox.errors import SandboxError, SandboxTimeoutError
 
 LOG_TAIL_BYTES: Final = 3000
-PORTS: Final = range(
-    20000, 32768
-)  # below the range from which the kernel takes ports of outgoing connections
+#: below the range from which the kernel takes ports of outgoing connections
+PORTS: Final = range(20000, 32768)
 POLL_S: Final = 0.05
 
 #: runs in the child before exec: die with the parent, also when it died before we could say so
@@ -134,15 +133,24 @@ def guarded(argv: Sequence[str | Path]) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid()), *map(str, argv)]
 
 
-def stop(children: Iterable[Child], *, grace_s: float = 3.0) -> None:
-    """End children and what they started, one after the other: SIGTERM, and SIGKILL after `grace_s`."""
+def stop(children: Iterable[Child], *, grace_s: float = 3.0, group: bool = False) -> None:
+    """End children one after the other: SIGTERM, and after `grace_s` SIGKILL for it and all that it started.
+
+    Args:
+        children: those that have ended already are left alone.
+        grace_s: for each.
+        group: SIGTERM too goes to all that a child started (a compiler's children would finish their work first).
+    """
     for process in [child.process for child in children if child.process.poll() is None]:
-        process.terminate()
+        if group:
+            os.killpg(process.pid, signal.SIGTERM)  # in a session of its own: the group is its own as well
+        else:
+            process.terminate()
         try:
             process.wait(grace_s)
         except subprocess.TimeoutExpired:
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # its own session: the group is its own as well
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait(grace_s)
 
 
