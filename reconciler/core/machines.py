@@ -30,6 +30,7 @@ class Machine:
         commit: source of the loaded module, None where it is not known.
         obstacle: what keeps the node from being worked on, apart from its wave (a Reason), "" for nothing.
         returning_to: Target that the node had when the transaction now on it began.
+        had: Targets that earlier commits gave it; for plans without a cluster, where no history is known.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Machine:
     obstacle: Reason | None = None
     history: History = field(default_factory=History)
     returning_to: Target | None = None
+    had: tuple[Target, ...] = ()
 
     @property
     def hostname(self) -> str:
@@ -56,7 +58,7 @@ class Machine:
         """The node has held this Target before (design, section 2.8): reached it, or was at it when an attempt began."""
         entries = self.history.reached
         known = [entry.to for entry in entries] + [entry.from_ for entry in entries if entry.from_]
-        known += [self.returning_to] if self.returning_to else []
+        known += [*self.had, *([self.returning_to] if self.returning_to else [])]
         return any(one.same_module(target) for one in known)
 
     @classmethod

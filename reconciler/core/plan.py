@@ -170,7 +170,6 @@ def draft(
     layouts: Mapping[str, tuple[Wave, ...]] | None = None,
     opened: Mapping[str, int] | None = None,
     dropped: Iterable[Machine] = (),
-    before: Mapping[str, Target] | None = None,
 ) -> Plan:
     """Put a plan together.
 
@@ -180,12 +179,11 @@ def draft(
         layouts: waves by pool as they lie in the cluster; absent: as a plan that begins now would lay them out.
         opened: highest rank that is open, by pool; absent: the first.
         dropped: nodes that leave every pool.
-        before: compare with these Targets by node (of another commit) instead of what is installed.
     """
-    pools, changes = [], [_deletion(machine, before) for machine in dropped]
+    pools, changes = [], [_deletion(machine) for machine in dropped]
     for pool in desired.pools:
         waves = (layouts or {}).get(pool.name) or line_up(opening_waves(pool), pool.waves)
-        found = tuple(_changes(pool, waves, (opened or {}).get(pool.name, 0), before))
+        found = tuple(_changes(pool, waves, (opened or {}).get(pool.name, 0)))
         changes += found
         pools.append(
             PoolPlan(
@@ -206,31 +204,27 @@ def draft(
     )
 
 
-def _changes(
-    pool: PoolDesired, waves: Sequence[Wave], opened: int, before: Mapping[str, Target] | None
-) -> Iterable[Change]:
+def _changes(pool: PoolDesired, waves: Sequence[Wave], opened: int) -> Iterable[Change]:
     by_name = {node.node: node for node in pool.nodes}
     for wave in waves:
         for node in (by_name[name] for name in wave.nodes):
-            current = node.machine.current if before is None else before.get(node.node)
-            kind = kind_of(current, node.target)
+            kind = kind_of(node.machine.current, node.target)
             yield Change(
                 node=node.node,
                 pool=pool.name,
                 wave=wave.name,
                 rank=wave.rank,
                 kind=kind,
-                from_=current,
+                from_=node.machine.current,
                 to=node.target,
                 blocked=_blocked(node, wave, opened, kind),
                 why=str(node.why.get("version", node.why["pool"])),
             )
 
 
-def _deletion(machine: Machine, before: Mapping[str, Target] | None) -> Change:
-    current = machine.current if before is None else before.get(machine.name)
+def _deletion(machine: Machine) -> Change:
     return Change(
-        node=machine.name, pool="", wave="", rank=0, kind=Kind.DELETE, from_=current, to=None
+        node=machine.name, pool="", wave="", rank=0, kind=Kind.DELETE, from_=machine.current, to=None
     )  # fmt: skip
 
 

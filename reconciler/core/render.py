@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from reconciler.core.documents import Problem
+from reconciler.core.problems import Code
 from reconciler.core.resolve import NodeDesired, Policy, PoolDesired
 from reconciler.core.waves import HELD, Wave
 from schema.names import (
@@ -149,7 +150,12 @@ def name_clashes(pools: Sequence[PoolDesired], groups: Sequence[Group]) -> tuple
         if other is not part:
             message = f"pools {other.pool} and {part.pool} both render a policy named {part.name}"
             problems.append(
-                Problem(mark=marks[part.pool], code="TTF405", message=message, hint="rename one of the pools")
+                Problem(
+                    mark=marks[part.pool],
+                    code=Code.NAME_CLASH,
+                    message=message,
+                    hint="rename one of the pools",
+                )
             )
     return tuple(problems)
 

@@ -150,11 +150,12 @@ class _Scope:
 
     def __init__(self, *, tree: Tree, cluster: str, assigned: int) -> None:
         self.size = assigned  # nodes that are in a pool: what percentages are of
-        self.channels: dict[str, str] = {}
+        self.channels: dict[str, tuple[str, Mark]] = {}
         shared = (*tree.of_kind("Fleet", cluster), *tree.of_kind("Cluster", cluster))
         self.shared: tuple[Document, ...] = shared
         for document in shared:
-            self.channels |= document.spec.get("channels", {})
+            for name, version in document.spec.get("channels", {}).items():
+                self.channels[name] = (version, document.mark_at("spec", "channels", name))
         self.releases = {document.name: document for document in tree.of_kind("Release", cluster)}
         self.exceptions = {document.name: document for document in tree.of_kind("Node", cluster)}
         self.problems: list[Problem] = []
@@ -184,7 +185,7 @@ class _Scope:
             pool=pool.name,
             target=target,
             policy=_policy(settings, budgets),
-            why=_provenance(settings, pool),
+            why=self._why(settings, pool),
             hold=_hold(own),
             stopped=self._stopped(target),
         )
@@ -193,44 +194,44 @@ class _Scope:
         mode = Mode(settings.value("kmd", "mode"))
         version = self._version(settings)
         if mode is Mode.HOST:
-            return Target(mode=mode, version=version)
+            return Target(mode=mode, version=version[0] if version else None)
         if version is None:
-            self._problem(
-                mark,
-                Code.NO_VERSION,
-                "mode container needs a version or a channel",
-                "set kmd.version or channel",
-            )
+            if version_setting(settings) is None:
+                hint = "set kmd.version or kmd.channel, or the cluster's channel"
+                self._problem(mark, Code.NO_VERSION, "mode container needs a version or a channel", hint)
             return None
-        release = self.releases.get(version)
+        release = self.releases.get(version[0])
         if release is None:
-            at = version_setting(settings)
-            self._problem(
-                at.mark if at else mark,
-                Code.NO_RELEASE,
-                f"version {version} has no Release",
-                f"ttfleet pin {version}",
-            )
+            message = f"version {version[0]} has no Release"
+            self._problem(version[1], Code.NO_RELEASE, message, f"ttfleet pin {version[0]}")
             return None
         return Target(
             mode=mode,
-            version=version,
+            version=version[0],
             repository=release.spec.get("repository", DEFAULT_REPOSITORY),
             commit=release.spec["commit"],
             vacate=Vacate(settings.value("kmd", "vacate", default="Never")),
         )
 
-    def _version(self, settings: Settings) -> str | None:
+    def _version(self, settings: Settings) -> tuple[str, Mark] | None:
+        """The version and the place that says it; through a channel, the channel's."""
         setting = version_setting(settings)
         if setting is None:
             return None
         if setting is settings.find("kmd", "version"):
-            return str(setting.value)
+            return str(setting.value), setting.mark
         if setting.value not in self.channels:
             hint = f"channels: {', '.join(sorted(self.channels)) or 'none'}"
             self._problem(setting.mark, Code.NO_CHANNEL, f"no channel {setting.value!r}", hint)
             return None
         return self.channels[setting.value]
+
+    def _why(self, settings: Settings, pool: Document) -> dict[str, Mark]:
+        why = {".".join(map(str, path)): setting.mark for path, setting in settings.by_path.items()}
+        why["pool"] = pool.mark
+        if version := self._version(settings):
+            why["version"] = version[1]
+        return why
 
     def _stopped(self, target: Target) -> str:
         release = self.releases.get(target.version or "")
@@ -273,14 +274,6 @@ def _policy(settings: Settings, budgets: tuple[Budget, ...]) -> Policy:
         drain=Drain(**drain),
         budgets=budgets,
     )
-
-
-def _provenance(settings: Settings, pool: Document) -> dict[str, Mark]:
-    why = {".".join(map(str, path)): setting.mark for path, setting in settings.by_path.items()}
-    why["pool"] = pool.mark
-    if version := version_setting(settings):
-        why["version"] = version.mark
-    return why
 
 
 def _hold(own: Document | None) -> str:

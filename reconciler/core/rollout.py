@@ -105,12 +105,16 @@ def _live(view: PolicyView, by_hostname: Mapping[str, str]) -> Live:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """A pool's plan: its id, its waves, its policies to be. `complete`: every wave was promoted for this plan."""
+    """A pool's plan: its id, its waves, its policies to be.
+
+    `begun`: the first wave's policy is written, and with it all others; `complete`: every wave was promoted.
+    """
 
     pool: PoolDesired
     id: PlanId
     waves: tuple[Wave, ...]
     groups: tuple[Group, ...]
+    begun: bool
     complete: bool
 
     def of_wave(self, wave: Wave) -> tuple[Group, ...]:
@@ -135,7 +139,7 @@ def roll_out(
     else:
         assigned = opening_waves(pool)
     waves = line_up(assigned, pool.waves)
-    return Rollout(pool=pool, id=plan, waves=waves, groups=group(pool, waves), complete=complete)
+    return Rollout(pool=pool, id=plan, waves=waves, groups=group(pool, waves), begun=begun, complete=complete)
 
 
 def plan_id(

@@ -44,7 +44,7 @@ class FleetWorld:
     """One look at the repository and the cluster.
 
     Attributes:
-        tree: the commit as read; None when it could not be, and `fault` says why.
+        tree: the commit as read, with every problem found in it; None when it could not be read, `fault` says why.
         previous: the commit that was applied last, None where it is not known.
         past: earlier first-parent commits, newest first; needed only for plans with downgrades.
         machines: every node with a card, or named by a pool.

@@ -1,7 +1,7 @@
 """Writes on policies that are due now, in order: grow, then set, then prune, one of them a tick.
 
-Setting ends with the first wave of each pool: its write begins a plan. Until then everything is laid out anew; from
-then on the lists of the plan's policies are the record of who is in which wave.
+The write of a pool's first wave, the last of its kind, begins a plan. Until then everything is laid out anew; from then
+on the lists of the plan's policies are the record of who is in which wave.
 """
 
 from collections.abc import Iterator, Mapping
@@ -70,10 +70,13 @@ def _grown(part: Group, one: Live) -> ApplyPolicy:
 
 
 def _setting(course: Course, sync: str) -> Iterator[ApplyPolicy]:
-    """Every policy that differs from what it shall be now; within a pool the first wave last."""
+    """Every policy that differs from what it shall be now.
+
+    A plan begins with its first wave written last; later, what promotes a wave is written before what opens the next.
+    """
     for rollout in course.rollouts:
         gates = _gates(course, rollout)
-        for part in sorted(rollout.groups, key=lambda part: (-part.rank, part.name)):
+        for part in rollout.groups if rollout.begun else reversed(rollout.groups):
             one = course.live.get(part.name)
             made = _manifest(course, rollout, part, sync, waiting=not gates[part.name])
             why = _difference(one, made)

@@ -57,7 +57,8 @@ def test_every_field_remembers_the_place_that_set_it():
     cluster = document("Cluster", "c", {"channel": "stable"}, cluster="c")
     own = document("Node", "b", {"kmd": {"vacate": "Once"}})
     nodes = nodes_of(fleet, cluster, pool(kmd={"mode": "container"}), own, cluster="c")
-    assert nodes["b"].why["version"] == Mark(file="clusters/c/cluster-c.yaml", line=7)
+    assert nodes["b"].why["version"] == Mark(file="fleet-f.yaml", line=8)
+    assert nodes["b"].why["channel"] == Mark(file="clusters/c/cluster-c.yaml", line=7)
     assert nodes["b"].why["kmd.vacate"].file == "node-b.yaml"
     assert nodes["b"].why["kmd.mode"].file == "nodepool-train.yaml"
 

@@ -1,0 +1,139 @@
+"""The reconciler's decision: from a commit and the cluster to the writes that are due now. Pure.
+
+Every tick decides from what is served, so a crash or a lost write costs nothing but time. The order within a tick:
+policies grow before they shrink (a tick of its own while nodes move between policies); then every policy gets its new
+list, Target, policy and wave gate, last the first wave of a plan, whose write begins the plan; policies that no node
+needs go when nothing else is left to write; the status comes last. An action is only done after the one before it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from reconciler.core.course import Course, chart
+from reconciler.core.documents import Severity, Tree
+from reconciler.core.guards import Refusal, refusals
+from reconciler.core.render import name_clashes
+from reconciler.core.resolve import concerns, resolve
+from reconciler.core.syncstatus import sync_status
+from reconciler.core.syncworld import FleetWorld, Stall, SyncDecision, WriteSync
+from reconciler.core.writes import due_writes
+from schema.sync import SyncMode, SyncReason
+from schema.target import Target
+
+
+def sequence(world: FleetWorld, now: float) -> SyncDecision:
+    """What to write now.
+
+    Args:
+        world: one look at repository and cluster.
+        now: POSIX seconds, for the times in the status only.
+    """
+    stall = _stalled(world)
+    if stall is not None or world.tree is None:
+        return _idle(world, now, stall)
+    course = chart(world, world.tree)
+    stall, refused = _unsafe(world, course)
+    if stall is not None:
+        return _idle(world, now, stall, course, refused)
+    if world.sync.spec.mode is not SyncMode.ENFORCE or _suspended(world):
+        return _idle(world, now, None, course)
+    writes = due_writes(course, sync=world.sync.name, prune=world.sync.spec.prune)
+    status = sync_status(world, now, course.rollouts, course.progress, applied=not writes)
+    return SyncDecision(
+        actions=(*writes, *_status_write(world, status)),
+        plan=course.plan,
+        settled=not writes and all(rollout.complete for rollout in course.rollouts),
+    )
+
+
+def _stalled(world: FleetWorld) -> Stall | None:
+    """Faults that show before anything is resolved."""
+    if world.sync.rival:
+        message = f"FleetSync {world.sync.rival} is older and counts; there is one in a cluster"
+        return Stall(reason=SyncReason.CONFLICT, message=message)
+    if world.fault is not None or world.tree is None:
+        return world.fault or Stall(reason=SyncReason.SOURCE_UNAVAILABLE, message="nothing was fetched yet")
+    if not world.tree.documents and not world.tree.problems:
+        message = f"{world.tree.revision} holds no fleet documents: an error, not an empty fleet"
+        return Stall(reason=SyncReason.SOURCE_EMPTY, message=message)
+    cluster = world.sync.spec.cluster
+    return _invalid(world.tree, cluster) or _wrong_cluster(world, world.tree, cluster)
+
+
+def _invalid(tree: Tree, cluster: str) -> Stall | None:
+    problems = [problem for problem in tree.problems if concerns(problem, cluster)]
+    errors = sorted(problem for problem in problems if problem.severity is Severity.ERROR)
+    return _first(errors)
+
+
+def _first(errors: Sequence[object]) -> Stall | None:
+    if not errors:
+        return None
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return Stall(reason=SyncReason.VALIDATION_FAILED, message=f"{errors[0]}{more}")
+
+
+def _wrong_cluster(world: FleetWorld, tree: Tree, cluster: str) -> Stall | None:
+    for document in tree.of_kind("Cluster", cluster):
+        uid = document.spec.get("uid")
+        if uid and uid != world.cluster_uid:
+            said = f"{document.mark_at('spec', 'uid')} says {uid}, this cluster is {world.cluster_uid or 'unknown'}"
+            return Stall(reason=SyncReason.CLUSTER_UID_MISMATCH, message=said)
+    return None
+
+
+def _unsafe(world: FleetWorld, course: Course) -> tuple[Stall | None, tuple[Refusal, ...]]:
+    """Faults that show only with nodes: an empty fleet, a clash, a guard."""
+    pools = course.desired.pools
+    every_group = [part for rollout in course.rollouts for part in rollout.groups]
+    faults = _first((*course.desired.problems, *name_clashes(pools, every_group)))
+    if faults:
+        return faults, ()
+    if not course.desired.nodes:
+        message = f"no node of the cluster is in a pool ({len(pools)} pools, {len(world.machines)} nodes)"
+        return Stall(reason=SyncReason.NO_MATCHING_NODES, message=message), ()
+    placed: dict[str, frozenset[str]] = {}
+    for one in course.live.values():
+        placed |= {node: placed.get(node, frozenset()) | {one.pool} for node in one.nodes}
+    refused = refusals(course.desired, course.plan, placed=placed, past=_past_targets(world))
+    if refused:
+        message = "; ".join(str(refusal) for refusal in refused)
+        return Stall(reason=SyncReason.GUARD_REFUSED, message=message), refused
+    return None, ()
+
+
+def _past_targets(world: FleetWorld) -> dict[str, frozenset[Target]]:
+    """Targets by pool in earlier commits."""
+    past: dict[str, frozenset[Target]] = {}
+    for tree in world.past:
+        for pool in resolve(tree, world.sync.spec.cluster, world.machines.values()).pools:
+            targets = {node.target for node in pool.nodes} | ({pool.target} if pool.target else set())
+            past[pool.name] = past.get(pool.name, frozenset()) | targets
+    return past
+
+
+def _suspended(world: FleetWorld) -> bool:
+    return world.sync.spec.suspend or bool(world.sync.hold)
+
+
+def _idle(
+    world: FleetWorld,
+    now: float,
+    stall: Stall | None,
+    course: Course | None = None,
+    refused: tuple[Refusal, ...] = (),
+) -> SyncDecision:
+    """Nothing but the status."""
+    rollouts = course.rollouts if course else ()
+    steps = course.progress if course else {}
+    status = sync_status(world, now, rollouts, steps, applied=False, stall=stall)
+    return SyncDecision(
+        actions=tuple(_status_write(world, status)),
+        plan=course.plan if course else None,
+        refused=refused,
+        stall=stall,
+    )
+
+
+def _status_write(world: FleetWorld, status: Mapping[str, object]) -> Iterator[WriteSync]:
+    if status != world.sync.status:
+        yield WriteSync(name=world.sync.name, resource_version=world.sync.resource_version, status=status)
