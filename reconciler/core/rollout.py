@@ -158,12 +158,20 @@ def plan_id(
 
 
 def _recorded_waves(pool: PoolDesired, current: Sequence[Live]) -> dict[str, str]:
-    """Node -> wave by the lists of the plan's own policies; nodes that came since form the wave `late`."""
+    """Node -> wave by the lists of the plan's own policies; nodes that came since form the wave `late`.
+
+    A wave whose policy is gone (somebody deleted it) is laid out by the table again.
+    """
     order = {name: rank for rank, name in enumerate((BACK, *(spec.name for spec in pool.waves), LATE))}
     record: dict[str, str] = {}
     for one in sorted((one for one in current if one.wave in order), key=lambda one: -order[one.wave]):
         record |= dict.fromkeys(one.nodes, one.wave)
-    return {node.node: HELD if node.hold else record.get(node.node, LATE) for node in pool.nodes}
+    present = {one.wave for one in current}
+    table = settled_waves(pool)
+    return {
+        node: wave if wave == HELD else record.get(node, LATE if wave in present else wave)
+        for node, wave in table.items()
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +200,9 @@ def progress(
     failed = sum(state in {NodeState.FAILED, NodeState.UNLOAD_FAILED} for state in states.values())
     opened = all(_opened(rollout, part, live) for part in parts)
     waits_for = _waits_for(rollout, parts, live, machines, states) if opened else ""
-    finished = rollout.complete or (opened and (_promoted(rollout, parts, live) or not waits_for))
+    finished = wave.name != HELD and (
+        rollout.complete or (opened and (_promoted(rollout, parts, live) or not waits_for))
+    )
     state = WaveState.DONE if finished else WaveState.OPEN if opened else WaveState.CLOSED
     return Progress(wave=wave, state=state, nodes=len(states), done=done, failed=failed, waits_for=waits_for)
 

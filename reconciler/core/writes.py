@@ -137,7 +137,11 @@ def _difference(one: Live | None, made: Manifest) -> str:
         return "opens" if replace(served, waiting=False) == wanted else "changes"
     if _labels(one) != dict(made.labels):
         return "labels"
-    return "" if _said(_annotations(one)) == _said(made.annotations) else "annotations"
+    before, after = _said(_annotations(one)), _said(made.annotations)
+    if before == after:
+        return ""
+    promoted = before.get(ANNOTATION_PROMOTED_PLAN) != after.get(ANNOTATION_PROMOTED_PLAN)
+    return "promoted" if promoted else "annotations"
 
 
 def _without_people(spec: PolicySpec) -> PolicySpec:

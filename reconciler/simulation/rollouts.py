@@ -4,7 +4,7 @@ The server refuses stale writes as the real one does; the operator obeys gates a
 happens is a trace of one line an event.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,7 +25,6 @@ from reconciler.core.syncworld import (
     WriteSync,
 )
 from reconciler.core.world import PolicyView
-from reconciler.loop import tick
 from schema.clock import format_rfc3339
 from schema.names import ANNOTATION_PLAN, ANNOTATION_PROMOTED
 from schema.policy import PolicySpec
@@ -42,6 +41,7 @@ class ModelCluster:
     """Policies, nodes and a FleetSync, as one process would see them.
 
     Attributes:
+        drive: `loop.tick`; the simulation lies below it.
         commits: what the repository held, oldest first; the last is what is fetched.
         fault: the source cannot be read.
         failing: nodes on which a swap fails.
@@ -49,6 +49,7 @@ class ModelCluster:
     """
 
     machines: dict[str, Machine]
+    drive: "Drive"
     mode: SyncMode = SyncMode.ENFORCE
     cluster: str = ""
     commits: list[Tree] = field(default_factory=list)
@@ -101,7 +102,7 @@ class ModelCluster:
     async def tick(self) -> SyncDecision:
         """One pass of the reconciler."""
         self.now += 1
-        return await tick(self, sequence, self.now)
+        return await self.drive(self, sequence, self.now)
 
     async def settle(self, *, ticks: int = 200, batch: int = 1) -> SyncDecision:
         """Reconciler and operator in turn until neither has anything to do.
@@ -235,6 +236,9 @@ class ModelCluster:
     def _next(self) -> str:
         self.version += 1
         return str(self.version)
+
+
+Drive = Callable[[ModelCluster, Callable[[FleetWorld, float], SyncDecision], float], Awaitable[SyncDecision]]
 
 
 def _summary(spec: PolicySpec, annotations: Mapping[str, str]) -> str:

@@ -14,6 +14,7 @@ from reconciler.core.resolve import resolve
 from reconciler.core.sequence import sequence
 from reconciler.core.syncworld import ApplyPolicy, DeletePolicy, Stall
 from reconciler.core.waves import HELD, WaveSpec, assign
+from reconciler.loop import tick
 from reconciler.simulation.fleets import document, node_labels, tree
 from reconciler.simulation.rollouts import ModelCluster
 from schema.names import ANNOTATION_PLAN, ANNOTATION_PROMOTED_PLAN, ANNOTATION_RANK, LABEL_POOL
@@ -137,7 +138,9 @@ async def play(cluster: ModelCluster, script) -> None:
 
 def start(commit, count=9) -> Watched:
     machines = {name: machine(name) for name in (f"n{number:02}" for number in range(count))}
-    return Watched(machines=machines, commits=[commit.tree() if isinstance(commit, Commit) else commit])
+    return Watched(
+        drive=tick, machines=machines, commits=[commit.tree() if isinstance(commit, Commit) else commit]
+    )
 
 
 @given(commits(), st.lists(events, max_size=25))
