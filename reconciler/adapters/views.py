@@ -32,6 +32,10 @@ from schema.verdict import Verdict
 T = TypeVar("T")
 Raw = Mapping[str, Any]
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
+#: An object whose managedFields somebody has emptied is tracked no longer: we could not tell our cordon from theirs
+UNTRACKED = (
+    "metadata.managedFields is empty, so nobody can tell who cordons: server-side apply any field once"
+)
 ROLES = {role.value: role for role in PodRole}
 
 
@@ -44,6 +48,8 @@ def node_view(node: Raw) -> NodeView:
     def read(name: str, parse: Callable[[Any], T]) -> T | None:
         return _annotation(annotations, name, parse, faults)
 
+    if not metadata.get("managedFields") and ANNOTATION_TXN not in annotations:
+        faults.append(UNTRACKED)
     return NodeView(
         name=metadata["name"],
         uid=metadata["uid"],

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from reconciler.adapters.kube import Response
@@ -83,8 +84,11 @@ def eviction_outcome(response: Response) -> Outcome:
         case 409:
             return _as(outcome, Verb.GONE)
         case 429:
-            reasons = {cause.get("reason") for cause in response.causes}
-            return _as(outcome, Verb.REFUSED, CAUSE_BUDGET if CAUSE_BUDGET in reasons else "")
+            blocks = [
+                cause.get("message", "") for cause in response.causes if cause.get("reason") == CAUSE_BUDGET
+            ]
+            named = replace(outcome, message=" ".join([outcome.message, *blocks]))
+            return _as(named, Verb.REFUSED, CAUSE_BUDGET if blocks else "")
         case 500 if "more than one PodDisruptionBudget" in response.message:
             return _as(outcome, Verb.REFUSED, CAUSE_MISCONFIGURED)
     return outcome

@@ -23,7 +23,10 @@ def managed(manager, *, operation="Update", path="f:spec"):
     return {"manager": manager, "operation": operation, "fieldsV1": {path: {"f:unschedulable": {}}}}
 
 
-def node(*, unschedulable=None, fields=(), annotations=None, **status):
+KUBELET = {"manager": "kubelet", "operation": "Update", "fieldsV1": {"f:metadata": {}}}
+
+
+def node(*, unschedulable=None, fields=(KUBELET,), annotations=None, **status):
     spec = {} if unschedulable is None else {"unschedulable": unschedulable}
     metadata = {"name": "n", "uid": "u", "resourceVersion": "7", "managedFields": list(fields)}
     if annotations:
@@ -106,6 +109,24 @@ def test_no_text_in_an_annotation_makes_a_view_raise(text):
     view = node_view(node(annotations={names.ANNOTATION_TXN: text}))
     assert view.record is None
     assert view.faults
+
+
+def test_a_node_without_managed_fields_is_not_touched_but_a_transaction_on_it_goes_on():
+    assert node_view(node()).faults == ()
+    assert "managedFields" in node_view(node(fields=())).faults[0]
+    text = json.dumps(
+        Record(
+            id="1",
+            cr="c",
+            plan="",
+            from_=None,
+            to=TARGET,
+            phase=Phase.CORDONED,
+            since="2026-01-01T00:00:00Z",
+            reserved="2026-01-01T00:00:00Z",
+        ).to_json()
+    )
+    assert node_view(node(fields=(), annotations={names.ANNOTATION_TXN: text})).faults == ()
 
 
 def pod(spec=None, *, labels=None, status=None, **metadata):
