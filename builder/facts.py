@@ -3,24 +3,26 @@
 They hold nothing that changes while a node is idle: no refcount, no holders, no clock.
 """
 
+import json
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from builder import kernel
-from builder.active import Active, read_active, read_marker
+from builder.active import Active, read_active
 from builder.host import Host
 from builder.journal import read_journal
-from builder.modules import all_cached, by_source
+from builder.modules import Image, all_cached, by_source
 from schema.facts import HostFacts, HostMode, Staged
 from schema.names import LABEL_INSTALL_MODE, LABEL_KMD_VERSION, STATE_DIRECTORY
-from schema.states import Reason
 
 DKMS_PACKAGE: Final = "tenstorrent-dkms"
 DKMS_TREE: Final = "/var/lib/dkms/tenstorrent"
 DPKG_STATUS: Final = "/var/lib/dpkg/status"
 VACATED: Final = f"{STATE_DIRECTORY}/vacated.json"
+LIMIT_BYTES: Final = 8192  # what the builder's admission policy lets through
 RPM_TIMEOUT_S: Final = 20.0
-LOAD_ATTEMPTS: Final = 3  # failed loads in one boot after which keep gives up
 _WANTED: Final = {"unknown": "u", "install": "i", "hold": "h", "deinstall": "r", "purge": "p"}
 _STATES: Final = {
     "not-installed": "n",
@@ -39,6 +41,7 @@ def read_facts(host: Host) -> HostFacts:
     journal = read_journal(host)
     active = read_active(host)
     signals = kernel.dkms_signals(host)
+    images = all_cached(host)
     last = journal.closed[0] if journal.closed else None
     return HostFacts(
         boot_id=kernel.boot_id(host),
@@ -46,15 +49,15 @@ def read_facts(host: Host) -> HostFacts:
         build_id=kernel.build_id(host),
         mode=_mode(open_entry=journal.open is not None, signals=bool(signals), active=active is not None),
         loaded=kernel.loaded(host),
-        active=_active_here(host, active) if active else None,
-        staged=tuple(image.module for image in all_cached(host)),
+        active=_active_here(host, active, images) if active else None,
+        staged=tuple(image.module for image in images),
         dkms_versions=_dkms_versions(host),
         dkms_package=_package(host),
         vacated=host.exists(VACATED),
         open_verb=journal.open.verb if journal.open else None,
         last_id=last.id if last else None,
         last_at=last.at if last else None,
-        problems=_problems(host, active),
+        problems=tuple(sorted(str(obstacle.reason) for obstacle in kernel.obstacles(host))),
     )
 
 
@@ -71,6 +74,15 @@ def labels(facts: HostFacts) -> dict[str, str | None]:
     return found
 
 
+def to_text(facts: HostFacts) -> str:
+    """The annotation's value: one line, at most `LIMIT_BYTES`; staged modules of kernels that do not run go first."""
+    while len(text := json.dumps(facts.to_json(), separators=(",", ":"))) > LIMIT_BYTES and facts.staged:
+        others = [entry for entry in facts.staged if entry.kernel != facts.kernel]
+        dropped = (others or facts.staged)[0]
+        facts = replace(facts, staged=tuple(entry for entry in facts.staged if entry is not dropped))
+    return text
+
+
 def _mode(*, open_entry: bool, signals: bool, active: bool) -> HostMode:
     if open_entry:
         return HostMode.TRANSITIONING
@@ -79,9 +91,9 @@ def _mode(*, open_entry: bool, signals: bool, active: bool) -> HostMode:
     return HostMode.CONTAINER if active else HostMode.ABSENT
 
 
-def _active_here(host: Host, active: Active) -> Staged:
+def _active_here(host: Host, active: Active, images: Sequence[Image]) -> Staged:
     """The active source as built for the running kernel; as recorded (another kernel) where there is none yet."""
-    image = by_source(host, kernel.release(host), active.module.srcversion)
+    image = by_source(host, kernel.release(host), active.module.srcversion, images)
     return image.module if image else active.module
 
 
@@ -115,14 +127,3 @@ def _rpm(host: Host) -> str | None:
         return None
     done = host.run(["rpm", "-q", "--queryformat", "%{VERSION}", DKMS_PACKAGE], timeout_s=RPM_TIMEOUT_S)
     return f"ii {done.out.strip()}" if done.ok else None
-
-
-def _problems(host: Host, active: Active | None) -> tuple[str, ...]:
-    found = {str(obstacle.reason) for obstacle in kernel.obstacles(host)}
-    if active and kernel.loaded(host) is None:
-        marker = read_marker(host, kernel.boot_id(host))
-        if marker.live:
-            found.add(str(Reason.MODULE_REMOVED))
-        elif marker.attempts >= LOAD_ATTEMPTS:
-            found.add(str(Reason.LOAD_FAILED))
-    return tuple(sorted(found))

@@ -179,6 +179,9 @@ class Host:
             "LC_ALL": "C",
             "HOME": "/root",
             "DEBIAN_FRONTEND": "noninteractive",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": os.devnull,
         }
         return clean | dict(self.environment)
 

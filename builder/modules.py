@@ -8,7 +8,7 @@ import hashlib
 import json
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,7 +18,6 @@ from schema.facts import Staged
 from schema.names import CACHE_DIRECTORY, MODULE, STATE_DIRECTORY, UDEV_RULE
 
 BACKUP_DIRECTORY: Final = f"{STATE_DIRECTORY}/backup"
-DECOMPRESS_TIMEOUT_S: Final = 30.0
 _RECORD: Final = "ttfleet.json"
 _RULE: Final = UDEV_RULE.rpartition("/")[2]
 _GZIP: Final = 31  # zlib: expect a gzip header
@@ -77,6 +76,12 @@ def save(host: Host, image: bytes, module: Staged) -> Image:
     return Image(path=path, module=module, info=read_module(image))
 
 
+def backed_up(host: Host, kernel: str, srcversion: str) -> Image | None:
+    """The verified copy in the backup."""
+    path = f"{BACKUP_DIRECTORY}/{kernel}/{srcversion}.ko"
+    return _verified(host, path, f"{path}.json")
+
+
 def annotate(host: Host, image: Image, *, build_id: str) -> Image:
     """Note the build id of a kernel that had not been booted yet when the file was built."""
     module = replace(image.module, build_id=build_id)
@@ -108,31 +113,37 @@ def all_cached(host: Host) -> tuple[Image, ...]:
     return tuple(image for image in found if image is not None)
 
 
-def by_source(host: Host, kernel: str, srcversion: str) -> Image | None:
-    """The verified file of this source for this kernel: from the cache, else from the backup."""
-    for image in all_cached(host):
+def by_source(
+    host: Host, kernel: str, srcversion: str, images: Sequence[Image] | None = None
+) -> Image | None:
+    """The verified file of this source for this kernel: from the cache (`images`, if already read), else the backup."""
+    for image in all_cached(host) if images is None else images:
         if image.module.kernel == kernel and image.module.srcversion == srcversion:
             return image
-    path = f"{BACKUP_DIRECTORY}/{kernel}/{srcversion}.ko"
-    return _verified(host, path, f"{path}.json")
+    return backed_up(host, kernel, srcversion)
 
 
-def unrecorded(host: Host, kernel: str, srcversion: str) -> tuple[str, bytes] | None:
-    """(path, bytes) of a file with this srcversion that has no record of ours: upstream's cache, or the module tree."""
-    for path in _candidates(host, kernel):
+def unrecorded_cached(host: Host, kernel: str, srcversion: str) -> bytes | None:
+    """A file of this source in the cache that has no record of ours, as upstream leaves it."""
+    paths = (cached_path(kernel, version) for version in host.names(f"{CACHE_DIRECTORY}/{kernel}"))
+    return _first(host, paths, kernel, srcversion)
+
+
+def installed(host: Host, kernel: str, srcversion: str) -> bytes | None:
+    """A file of this source in the kernel's module tree, decompressed."""
+    return _first(host, walk_files(host, f"/lib/modules/{kernel}", f"{MODULE}.ko"), kernel, srcversion)
+
+
+def _first(host: Host, paths: Iterable[str], kernel: str, srcversion: str) -> bytes | None:
+    for path in paths:
         image = _plain(host, path)
         try:
             info = read_module(image)
         except NotAModule:
             continue
         if info.srcversion == srcversion and info.kernel == kernel:
-            return path, image
+            return image
     return None
-
-
-def _candidates(host: Host, kernel: str) -> Iterator[str]:
-    yield from (cached_path(kernel, version) for version in host.names(f"{CACHE_DIRECTORY}/{kernel}"))
-    yield from walk_files(host, f"/lib/modules/{kernel}", f"{MODULE}.ko")
 
 
 def _plain(host: Host, path: str) -> bytes:

@@ -1,0 +1,118 @@
+"""`python -m builder VERB`: the command line of the builder image. Everything but the verb comes from the environment.
+
+Ends with one Verdict in one line, on stdout and as the termination message; exit 0 for ok, 1 otherwise, 2 for wrong usage.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+from builder.context import Context, Stopped
+from builder.facts import read_facts, to_text
+from builder.keep import INTERVAL_S, is_ready, keep_forever, keep_once
+from builder.stage import stage
+from builder.swap import swap
+from schema.states import Reason
+from schema.transaction import Result
+from schema.verdict import Verdict
+
+NICE = 19
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    context = Context.from_environment(os.environ, log=_log, committed=_ignore_termination)
+    match options.verb:
+        case "facts":
+            print(to_text(read_facts(context.host)))
+            return 0
+        case "ready":
+            return 0 if is_ready(context.host) else 1
+        case "keep":
+            return _keep(context, once=options.once, interval_s=options.interval_s)
+        case "stage":
+            os.nice(NICE)
+            return _end(context, "stage", stage)
+        case _:
+            return _end(context, "swap", swap)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="builder", description="host work of ttfleet on one node")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    keep = verbs.add_parser("keep", help="load at boot what active.json names; report facts")
+    keep.add_argument("--once", action="store_true", help="one pass")
+    keep.add_argument("--interval-s", type=float, default=INTERVAL_S, help="seconds between passes")
+    verbs.add_parser("stage", help="build and verify the target while the old module serves")
+    verbs.add_parser("swap", help="replace the live module, under the permit of a transaction")
+    verbs.add_parser("facts", help="print the host's facts")
+    verbs.add_parser("ready", help="exit 0 when the active module is live")
+    return parser
+
+
+def _keep(context: Context, *, once: bool, interval_s: float) -> int:
+    signal.signal(signal.SIGTERM, _exit_at_once)
+    if once:
+        return _end(context, "keep", keep_once)
+    keep_forever(context, interval_s=interval_s, say=lambda verdict: _log(verdict.to_line()))
+    return 0
+
+
+def _end(context: Context, verb: str, work: Callable[[Context], Verdict]) -> int:
+    if verb != "keep":
+        signal.signal(signal.SIGTERM, _stop)
+    verdict = conclude(context, verb, work)
+    line = verdict.to_line()
+    with contextlib.suppress(OSError):
+        context.settings.termination_log.write_text(line)
+    print(line, flush=True)
+    return 0 if verdict.result is Result.OK else 1
+
+
+def conclude(context: Context, verb: str, work: Callable[[Context], Verdict]) -> Verdict:
+    """Whatever happens, one Verdict. What we did not foresee counts as a change."""
+    identity = context.settings.transaction_id or None
+    try:
+        return work(context)
+    except Stopped as stopped:
+        return Verdict(
+            verb=verb,
+            id=identity,
+            result=stopped.result,
+            changed=False,
+            reason=str(stopped.reason),
+            message=str(stopped),
+            holders=stopped.holders,
+        )
+    except Exception as error:  # noqa: BLE001  the last gate: a verdict is owed in every case
+        traceback.print_exc(file=sys.stderr)
+        message = f"{type(error).__name__}: {error}"
+        return Verdict(verb=verb, id=identity, result=Result.FAILED, changed=True, message=message)
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    """SIGTERM before the claim: give up, nothing has been changed."""
+    raise Stopped(Reason.PERMIT_VOID, "the pod was told to stop")
+
+
+def _ignore_termination() -> None:
+    """From the claim on the work is finished first; the pod's grace period is made for that."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _exit_at_once(_signal: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+def _log(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
