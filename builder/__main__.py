@@ -8,10 +8,10 @@ import contextlib
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from types import FrameType
 
+from builder.conclusion import conclude
 from builder.context import Context, Stopped
 from builder.facts import read_facts, to_text
 from builder.keep import INTERVAL_S, is_ready, keep_forever, keep_once
@@ -73,27 +73,6 @@ def _end(context: Context, verb: str, work: Callable[[Context], Verdict]) -> int
         context.settings.termination_log.write_text(line)
     print(line, flush=True)
     return 0 if verdict.result is Result.OK else 1
-
-
-def conclude(context: Context, verb: str, work: Callable[[Context], Verdict]) -> Verdict:
-    """Whatever happens, one Verdict. What we did not foresee counts as a change."""
-    identity = context.settings.transaction_id or None
-    try:
-        return work(context)
-    except Stopped as stopped:
-        return Verdict(
-            verb=verb,
-            id=identity,
-            result=stopped.result,
-            changed=False,
-            reason=str(stopped.reason),
-            message=str(stopped),
-            holders=stopped.holders,
-        )
-    except Exception as error:  # noqa: BLE001  the last gate: a verdict is owed in every case
-        traceback.print_exc(file=sys.stderr)
-        message = f"{type(error).__name__}: {error}"
-        return Verdict(verb=verb, id=identity, result=Result.FAILED, changed=True, message=message)
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

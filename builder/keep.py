@@ -1,11 +1,13 @@
 """Verb `keep`: what active.json names is live after a boot, and the cluster knows the facts. It never unloads."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from builder import claim, kernel
 from builder.active import Active, Marker, read_active, read_marker, write_active, write_marker
 from builder.api import ApiError
+from builder.conclusion import conclude
 from builder.context import Context
 from builder.host import Host
 from builder.journal import read_journal
@@ -32,9 +34,7 @@ def keep_once(context: Context) -> Verdict:
     except Busy:
         verdict = _verdict("another verb is at work")
     _show_readiness(context.host)
-    written = _report(context)
-    changed = verdict.changed or written
-    return verdict if changed == verdict.changed else _verdict("facts written", changed=True)
+    return replace(verdict, changed=_report(context) or verdict.changed)
 
 
 def is_ready(host: Host) -> bool:
@@ -49,10 +49,10 @@ def keep_forever(context: Context, *, interval_s: float, say: Callable[[Verdict]
     """Pass after pass; a verdict is said when it differs from the one before. Ends with the process."""
     before = None
     while True:
-        verdict = keep_once(context)
-        if verdict != before:
+        verdict = conclude(context, VERB, keep_once)
+        if (shown := replace(verdict, changed=False)) != before:
             say(verdict)
-        before = verdict
+        before = shown
         context.clock.sleep(interval_s)
 
 
