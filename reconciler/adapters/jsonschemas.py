@@ -23,6 +23,7 @@ from reconciler.core.problems import Code
 
 KINDS: Final = ("Fleet", "Cluster", "NodePool", "Node", "Release", "Inventory")
 _SHARED: Final = "fields"
+_ABSENCES: Final = frozenset({"required", "oneOf", "minProperties"})
 _TYPES: Final = {
     "object": "a map",
     "array": "a list",
@@ -36,13 +37,22 @@ _YAML_1_1_BOOLEANS: Final = frozenset({"on", "off", "yes", "no", "y", "n"})
 
 def faults(kind: str, document: Parsed) -> tuple[Problem, ...]:
     """Everything in which a document differs from the schema of its kind."""
+    errors = [error for error in _validator(kind).iter_errors(document.data) if _counts(error, document)]
+    mistyped = {tuple(error.absolute_path) for error in errors if error.validator == "type"}
     found: list[Problem] = []
-    for error in _validator(kind).iter_errors(document.data):
+    for error in errors:
         path: Path = tuple(error.absolute_path)
-        if any(path[: len(broken)] == broken for broken in document.broken):
-            continue
-        found.extend(problem for problem in _explain(error, path, document) if problem not in found)
+        if error.validator == "type" or path not in mistyped:
+            found.extend(problem for problem in _explain(error, path, document) if problem not in found)
     return tuple(found)
+
+
+def _counts(error: ValidationError, document: Parsed) -> bool:
+    """Whether an error is more than the consequence of something that could not be read."""
+    path: Path = tuple(error.absolute_path)
+    if any(path[: len(broken)] == broken for broken in document.broken):
+        return False
+    return path not in document.partial or error.validator not in _ABSENCES
 
 
 @functools.cache
@@ -84,7 +94,7 @@ def _explain(error: ValidationError, path: Path, document: Parsed) -> Iterator[P
     match error.validator:
         case "additionalProperties":
             yield from _unknown_fields(error, path, document)
-        case "required" if "x-rule" not in _rule(error):
+        case "required" if "x-rule" not in _rule(error) or "properties" in _rule(error):
             yield from _missing_fields(error, path, document)
         case "uniqueItems":
             yield from _repeated(error, path, document)

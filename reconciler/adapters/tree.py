@@ -15,7 +15,7 @@ from reconciler.core.problems import Code
 from schema.names import FLEET_API_VERSION
 
 CLUSTERS: Final = "clusters"
-MAX_PROBLEMS: Final = 100  # of one file; a mangled file would hide all others
+MAX_PROBLEMS: Final = 50  # of one file; a mangled file would hide all others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,13 +84,13 @@ def read_file(file: File) -> Reading:
         problems += found
         if not kind:
             complete = False
-        elif found or document.broken:
+        elif found or document.broken or document.partial:
             faulty.add((kind, _name(document.data)))
         else:
             documents.append(_document(kind, file.path, document))
     return Reading(
         documents=tuple(documents),
-        problems=tuple(_at_most(problems, file.path)),
+        problems=tuple(_at_most(problems)),
         faulty=frozenset(faulty),
         complete=complete,
     )
@@ -161,8 +161,10 @@ def _with_releases(problems: list[Problem], documents: tuple[Document, ...]) -> 
             yield problem
 
 
-def _at_most(problems: list[Problem], path: str) -> Iterator[Problem]:
+def _at_most(problems: list[Problem]) -> Iterator[Problem]:
+    """The first problems of a file, and how many more there are."""
+    problems = sorted(problems)
     yield from problems[:MAX_PROBLEMS]
     if len(problems) > MAX_PROBLEMS:
-        message = f"{len(problems) - MAX_PROBLEMS} more problems in this file"
-        yield Problem(mark=Mark(file=path), code=Code.TOO_MANY, message=message)
+        message = f"{len(problems) - MAX_PROBLEMS} more problems from here on"
+        yield Problem(mark=problems[MAX_PROBLEMS].mark, code=Code.TOO_MANY, message=message)

@@ -29,7 +29,9 @@ _ADVICE: Final[tuple[tuple[str, str], ...]] = (
     ("did not find expected '-' indicator", "the indentation does not match the list above"),
     ("did not find expected ',' or ']'", "a list in [ ] is not closed, or a comma is missing"),
     ("did not find expected ',' or '}'", "a map in { } is not closed, or a comma is missing"),
+    ("found unexpected ':'", "inside { } and [ ] a text with ':' needs quotes"),
     ("found unexpected end of stream", "a quoted text is not closed"),
+    ("found unexpected document indicator", "a quoted text is not closed"),
     ("did not find expected <document start>", "something stands before this that ends the document; is the indentation right?"),
 )  # fmt: skip
 
@@ -44,6 +46,7 @@ class Parsed:
         values: place of every value by its path.
         tokens: source text of every plain scalar that is not a string, by its path.
         broken: paths whose value could not be read; what lies there must not be judged.
+        partial: paths of maps with a key that could not be read; what seems missing there may be under it.
     """
 
     data: Any
@@ -51,6 +54,7 @@ class Parsed:
     values: Mapping[Path, Mark]
     tokens: Mapping[Path, str]
     broken: frozenset[Path]
+    partial: frozenset[Path]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +102,7 @@ class _Builder:
     values: dict[Path, Mark] = field(default_factory=dict)
     tokens: dict[Path, str] = field(default_factory=dict)
     broken: set[Path] = field(default_factory=set)
+    partial: set[Path] = field(default_factory=set)
 
     def done(self) -> Parsed:
         return Parsed(
@@ -106,6 +111,7 @@ class _Builder:
             values=self.values,
             tokens=self.tokens,
             broken=frozenset(self.broken),
+            partial=frozenset(self.partial),
         )
 
 
@@ -154,6 +160,8 @@ class _Reader:
             if key in first:
                 message = f"key {_short(key)} is there twice; the first is at line {first[key].line}"
                 self.report(event, Code.DUPLICATE_KEY, message, "remove one of them")
+            if key is None and path is not None:
+                self.builder.partial.add(path)
             if key is not None and key not in first:
                 first[key] = self.mark(event)
                 if inner is not None:
@@ -256,7 +264,8 @@ def _syntax(error: YAMLError, text: Text) -> Problem:
     at = error.problem_mark
     said = str(error.problem)
     begun = error.context_mark
-    where = f", {error.context} that begins at line {begun.line + 1}" if begun and error.context else ""
+    elsewhere = begun is not None and begun.line not in {at.line, len(text.lines)}
+    where = f", {error.context} that begins at line {begun.line + 1}" if elsewhere and error.context else ""
     if said == "found character that cannot start any token" and text.at(at.line, at.column) == "\t":
         said = "found a tab character"
     advice = next((advice for part, advice in _ADVICE if part in said), "")

@@ -14,7 +14,7 @@ _OWN = ("Cluster", "Node", "Inventory")
 def one_name_each(scope: Scope) -> Iterator[Problem]:
     """A name is used once per kind in what one cluster sees."""
     for kind in _SHADOWED:
-        found = sorted(scope.documents(kind), key=lambda document: (document.name, document.mark))
+        found = sorted(scope.documents(kind), key=lambda d: (d.name, d.cluster, d.mark))
         for name, group in groupby(found, key=lambda document: document.name):
             first, *others = group
             for other in others:

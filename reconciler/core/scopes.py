@@ -7,7 +7,7 @@ from functools import cached_property
 from reconciler.core.documents import Document, Problem, Tree
 from reconciler.core.layers import Setting, Settings, merge
 from reconciler.core.machines import Machine
-from reconciler.core.resolve import Desired, resolve
+from reconciler.core.resolve import Desired, resolve, selects
 
 #: one rule: every problem that it finds in a scope
 Rule = Callable[["Scope"], Iterator[Problem]]
@@ -59,6 +59,11 @@ class Scope:
     def desired(self) -> Desired:
         """The scope resolved; its own problems are those of the rules in versions.py, which see more."""
         return resolve(self.tree, self.cluster, self.machines.values())
+
+    def pools_of(self, node: str) -> tuple[Document, ...]:
+        """Pools that select a node, as far as the node is known."""
+        machine = self.machines.get(node)
+        return tuple(pool for pool in self.documents("NodePool") if machine and selects(pool, machine))
 
     def channel(self, name: str) -> Setting | None:
         """The version that a channel names here."""

@@ -87,15 +87,10 @@ def _uses(scope: Scope) -> Iterator[Use]:
         if pool.spec["kmd"]["mode"] == Mode.CONTAINER:
             yield Use(document=pool, settings=merge((*scope.outer, pool)))
     for node in scope.documents("Node"):
-        if "kmd" in node.spec:
-            settings = merge((*scope.outer, *_pool_of(scope, node), node))
-            if settings.value("kmd", "mode") == Mode.CONTAINER:
-                yield Use(document=node, settings=settings)
-
-
-def _pool_of(scope: Scope, node: Document) -> tuple[Document, ...]:
-    desired = scope.desired.nodes.get(node.name)
-    return tuple(pool for pool in scope.documents("NodePool") if desired and pool.name == desired.pool)[:1]
+        pools = scope.pools_of(node.name)
+        settings = merge((*scope.outer, *pools[:1], node))
+        if "kmd" in node.spec and len(pools) == 1 and settings.value("kmd", "mode") == Mode.CONTAINER:
+            yield Use(document=node, settings=settings)
 
 
 def _channel_setting(use: Use) -> Setting | None:
