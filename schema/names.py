@@ -68,6 +68,7 @@ ANNOTATION_POD_TXN: Final = "fleet.tenstorrent.com/txn-id"
 ANNOTATION_POD_TARGET: Final = "fleet.tenstorrent.com/target"  # JSON Target
 ANNOTATION_POD_ATTEMPT: Final = "fleet.tenstorrent.com/attempt"  # from 1
 LEASE_OPERATOR: Final = "ttfleet-operator"
+LEASE_RECONCILER: Final = "ttfleet-reconciler"
 NAMESPACE_DEFAULT: Final = "tt-k8s-driver-manager-system"
 
 # --- field managers: one writer per field -------------------------------------------------------------

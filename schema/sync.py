@@ -40,6 +40,7 @@ class SyncReason(StrEnum):
     VALIDATION_FAILED = "ValidationFailed"
     NO_MATCHING_NODES = "NoMatchingNodes"
     GUARD_REFUSED = "GuardRefused"
+    NAME_TAKEN = "NameTaken"  # a ttdp of somebody else has the name of one that we would render
     CLUSTER_UID_MISMATCH = "ClusterUidMismatch"
     CONFLICT = "Conflict"  # an older FleetSync counts
 

@@ -61,6 +61,8 @@ def _dropped(world: FleetWorld, desired: Desired, live: Mapping[str, Live]) -> l
 
     Where that commit is not known, the nodes that our policies name stand for it.
     """
+    if world.previous is not None and world.previous.revision == desired.revision:
+        return []
     if world.previous is not None:
         before = set(resolve(world.previous, world.sync.spec.cluster, world.machines.values()).nodes)
     else:

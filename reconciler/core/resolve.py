@@ -145,6 +145,16 @@ def selects(pool: Document, machine: Machine) -> bool:
     return selector is not None and machine.has_card and Selector.from_json(selector).matches(machine.labels)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Terms:
+    """What a pool, or one node of it, resolves to."""
+
+    settings: Settings
+    target: Target | None
+    policy: Policy
+    why: Mapping[str, Mark]
+
+
 class _Scope:
     """One resolution: the documents that a cluster sees, and the problems found on the way."""
 
@@ -161,33 +171,39 @@ class _Scope:
         self.problems: list[Problem] = []
 
     def pool(self, pool: Document, machines: Sequence[Machine]) -> PoolDesired:
-        settings = merge((*self.shared, pool))
-        budgets = self._budgets(pool)
-        waves = settings.find("waves")
-        nodes = (self._node(pool, machine, budgets) for machine in machines)
+        common = self._terms(pool, None)
+        nodes = (self._node(pool, machine, common) for machine in machines)
         return PoolDesired(
             name=pool.name,
             mark=pool.mark,
-            target=self._target(settings, pool.mark),
-            allow_downgrade=settings.value("allowDowngrade", default=False),
-            waves=wave_table(waves.value if waves else ()),
+            target=common.target,
+            allow_downgrade=common.settings.value("allowDowngrade", default=False),
+            waves=wave_table(common.settings.value("waves", default=())),
             nodes=tuple(node for node in nodes if node is not None),
         )
 
-    def _node(self, pool: Document, machine: Machine, budgets: tuple[Budget, ...]) -> NodeDesired | None:
+    def _node(self, pool: Document, machine: Machine, common: "_Terms") -> NodeDesired | None:
         own = self.exceptions.get(machine.name)
-        settings = merge((*self.shared, pool, *((own,) if own else ())))
-        target = self._target(settings, own.mark if own else pool.mark)
-        if target is None:
+        terms = self._terms(pool, own) if own else common
+        if terms.target is None:
             return None
         return NodeDesired(
             machine=machine,
             pool=pool.name,
-            target=target,
-            policy=_policy(settings, budgets),
-            why=self._why(settings, pool),
+            target=terms.target,
+            policy=terms.policy,
+            why=terms.why,
             hold=_hold(own),
-            stopped=self._stopped(target),
+            stopped=self._stopped(terms.target),
+        )
+
+    def _terms(self, pool: Document, own: Document | None) -> "_Terms":
+        settings = merge((*self.shared, pool, *((own,) if own else ())))
+        return _Terms(
+            settings=settings,
+            target=self._target(settings, own.mark if own else pool.mark),
+            policy=_policy(settings, self._budgets(pool)),
+            why=self._why(settings, pool),
         )
 
     def _target(self, settings: Settings, mark: Mark) -> Target | None:

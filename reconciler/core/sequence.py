@@ -16,6 +16,7 @@ from reconciler.core.resolve import concerns, resolve
 from reconciler.core.syncstatus import sync_status
 from reconciler.core.syncworld import FleetWorld, Stall, SyncDecision, WriteSync
 from reconciler.core.writes import due_writes
+from schema.names import LABEL_SYNC
 from schema.sync import SyncMode, SyncReason
 from schema.target import Target
 
@@ -91,6 +92,9 @@ def _unsafe(world: FleetWorld, course: Course) -> tuple[Stall | None, tuple[Refu
     if not course.desired.nodes:
         message = f"no node of the cluster is in a pool ({len(pools)} pools, {len(world.machines)} nodes)"
         return Stall(reason=SyncReason.NO_MATCHING_NODES, message=message), ()
+    taken = _taken(world, course)
+    if taken:
+        return taken, ()
     placed: dict[str, frozenset[str]] = {}
     for one in course.live.values():
         placed |= {node: placed.get(node, frozenset()) | {one.pool} for node in one.nodes}
@@ -102,13 +106,25 @@ def _unsafe(world: FleetWorld, course: Course) -> tuple[Stall | None, tuple[Refu
 
 
 def _past_targets(world: FleetWorld) -> dict[str, frozenset[Target]]:
-    """Targets by pool in earlier commits."""
+    """Targets of the pools themselves in earlier commits."""
     past: dict[str, frozenset[Target]] = {}
     for tree in world.past:
-        for pool in resolve(tree, world.sync.spec.cluster, world.machines.values()).pools:
-            targets = {node.target for node in pool.nodes} | ({pool.target} if pool.target else set())
-            past[pool.name] = past.get(pool.name, frozenset()) | targets
+        for pool in resolve(tree, world.sync.spec.cluster, ()).pools:
+            past[pool.name] = past.get(pool.name, frozenset()) | ({pool.target} if pool.target else set())
     return past
+
+
+def _taken(world: FleetWorld, course: Course) -> Stall | None:
+    """A policy of somebody else has a name that we would render."""
+    taken = sorted(course.groups.keys() & (world.policies.keys() - course.live.keys()))
+    if not taken:
+        return None
+    message = (
+        f"TenstorrentDriverPolicy {taken[0]} is there and not of this FleetSync: delete it, or hand it over"
+    )
+    return Stall(
+        reason=SyncReason.NAME_TAKEN, message=f"{message} with label {LABEL_SYNC}={world.sync.name}"
+    )  # fmt: skip
 
 
 def _suspended(world: FleetWorld) -> bool:
