@@ -259,7 +259,7 @@ class Kube:
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             yield _broken(error)
         finally:
-            stream.close()
+            _cut(stream)
 
     async def _request(
         self,
@@ -297,6 +297,14 @@ class Kube:
             auth_settings=["BearerToken"],
         )
         return await self._client.call_api(method, url, headers, payload, _request_timeout=limits)
+
+
+def _cut(stream: Any) -> None:
+    """Close the connection of a stream that is not at its end at once: a TLS farewell may outlive the event loop."""
+    connection = stream.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    stream.close()
 
 
 def _manager(name: str) -> dict[str, Any]:
