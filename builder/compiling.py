@@ -1,6 +1,7 @@
 """kbuild with the host's kernel headers and a compiler that fits the kernel."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -24,16 +25,15 @@ def headers(host: Host, release: str) -> str | None:
     return directory if host.exists(link) and host.exists(f"{directory}/Makefile") else None
 
 
-def compile_module(host: Host, sources: Path, directory: str, *, compiler: str) -> tuple[bytes, str]:
-    """Build `tenstorrent.ko` from `sources` against the headers in `directory`.
+def compile_module(
+    host: Host, sources: Path, directory: str, *, compiler: str, log: Callable[[str], None]
+) -> bytes:
+    """Build `tenstorrent.ko` from `sources` against the headers in `directory`; what make prints goes to `log`.
 
     The upstream Makefile is not used: kbuild is called as it would call it, so only kernel and compiler matter.
 
-    Returns:
-        The module, and what make printed.
-
     Raises:
-        Stopped: BuildFailed, with the compiler's last lines.
+        Stopped: BuildFailed, with the compiler's first error.
     """
     command = [
         "make",
@@ -45,10 +45,12 @@ def compile_module(host: Host, sources: Path, directory: str, *, compiler: str) 
         "modules",
     ]
     done = host.run(command, timeout_s=MAKE_TIMEOUT_S)
+    log(f"{done.out}{done.err}".rstrip())
     path = sources / f"{MODULE}.ko"
     if not done.ok or not path.is_file():
-        raise Stopped(Reason.BUILD_FAILED, done.said, result=Result.FAILED)
-    return path.read_bytes(), done.out
+        error = next((line for line in done.err.splitlines() if "error:" in line), done.said)
+        raise Stopped(Reason.BUILD_FAILED, error, result=Result.FAILED)
+    return path.read_bytes()
 
 
 def choose_compiler(host: Host, directory: str) -> str:

@@ -142,8 +142,7 @@ def _build_one(context: Context, sources: Path, directory: Path, release: str) -
     compiler = choose_compiler(host, build_directory)
     context.log(f"building for {release} with {compiler}")
     shutil.copytree(sources, directory, ignore=shutil.ignore_patterns(".git"))
-    data, said = compile_module(host, directory, build_directory, compiler=compiler)
-    context.log(said.rstrip())
+    data = compile_module(host, directory, build_directory, compiler=compiler, log=context.log)
     module = _checked(context, data, release)
     rule = directory / _RULE
     with _locked(context):
