@@ -17,11 +17,17 @@ VERBS: dict[str, tuple[str, str]] = {
     "operator": ("operator", "The controller in the cluster: ttfleet operator run."),
     "hollow": ("hollow", ""),  # no line in the help: part of the sandbox
     "cluster": ("cluster", "A real control plane on loopback, in the background."),
+    "apply": ("apply", "One pass: fetch, plan, guard, apply, and what became of every policy."),
+    "run": ("run", "The reconciler: the cluster follows its fleet repository, wave by wave."),
     "render": ("render", "The policies of a fleet directory, as YAML or JSON."),
     "plan": ("plan", "What a fleet directory changes, node by node, without a cluster."),
     "demo": (
         "demo",
         "One commit upgrades a fleet, a revert brings it back: real control plane, hollow nodes.",
+    ),
+    "simulate": (
+        "simulate",
+        "Three commits on a modelled cluster, in virtual time: a first look in two seconds.",
     ),
     "validate": ("validate", "Every problem of a fleet repository at once, without a cluster."),
 }

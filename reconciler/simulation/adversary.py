@@ -1,7 +1,7 @@
 """Adversary: strikes a simulated cluster by chance, then calms down; the same seed strikes the same."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
 
 from reconciler.core.world import CordonOwner, PolicyView
@@ -10,8 +10,6 @@ from reconciler.simulation.server import HUMAN
 from schema.clock import format_rfc3339
 from schema.names import ANNOTATION_HOLD, ANNOTATION_KEEP_CORDONED, ANNOTATION_RETRY, LABEL_SKIP
 from schema.states import Reason
-
-ROUGH_RATES = {"refused": 0.04, "unanswered": 0.04, "crash": 0.01, "lag": 0.3, "evictions": 0.1}
 
 
 @dataclass(slots=True)
@@ -34,14 +32,14 @@ class Adversary:
     def begin(self) -> None:
         """Rough weather for every operator, and the first strike."""
         for process in self.play.operators:
-            process.cluster.faults = replace(process.cluster.faults, **ROUGH_RATES)
+            process.cluster.faults = process.cluster.faults.rough()
         self._next()
 
     def calm(self) -> None:
         """Everything that people and chance have left behind is taken away again."""
         self.active = False
         for process in self.play.operators:
-            process.cluster.faults = replace(process.cluster.faults, **dict.fromkeys(ROUGH_RATES, 0.0))
+            process.cluster.faults = process.cluster.faults.calm()
         for machine in self.play.machines.values():
             machine.host_holders = 0
             machine.faults.clear()
@@ -72,7 +70,7 @@ class Adversary:
         self._next()
 
     def _strikes(self) -> list[Callable[[str], None]]:
-        always = [
+        always: list[Callable[[str], None]] = [
             self.reboot,
             self.kill,
             self.duplicate,

@@ -1,6 +1,6 @@
 """Faults: what may go wrong between an operator and the server, by chance. All rates are 0 unless a scenario says so."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from reconciler.core.actions import Action, Outcome, Verb, WriteStatus
@@ -26,6 +26,13 @@ class Faults:
     crash: float = 0.0
     lag: float = 0.0
     evictions: float = 0.0
+
+    def rough(self) -> "Faults":
+        """Everything that can go wrong does, now and then."""
+        return replace(self, refused=0.04, unanswered=0.04, crash=0.01, lag=0.3, evictions=0.1)
+
+    def calm(self) -> "Faults":
+        return Faults(random=self.random)
 
     def fate(self, action: Action) -> str:
         """What becomes of one act: "" (nothing special), `refused`, `unanswered`, `crash before`, `crash after`."""

@@ -42,6 +42,15 @@ class Process:
 
 
 @dataclass(slots=True)
+class Follower:
+    """Any other process that looks at the cluster now and then; `look` returns the seconds until it wants to again."""
+
+    look: Callable[[float], Awaitable[float]]
+    wakes_at: float
+    seen: int = -1
+
+
+@dataclass(slots=True)
 class Play:
     """A cluster. Build it with `Play.of`, change `server` and `machines`, and let time pass."""
 
@@ -56,6 +65,7 @@ class Play:
     workloads: Workloads
     machines: dict[str, Machine] = field(default_factory=dict)
     operators: list[Process] = field(default_factory=list)
+    followers: list[Follower] = field(default_factory=list)
     crashes: int = 0
     _identities: Any = field(default_factory=lambda: count(1))
 
@@ -144,7 +154,8 @@ class Play:
         while True:
             if until is not None and until():
                 return True
-            due = min((process.wakes_at for process in self.operators), default=end)
+            wakes = [process.wakes_at for process in self.operators]
+            due = min([*wakes, *(follower.wakes_at for follower in self.followers)], default=end)
             at = min(due, self.agenda.next_at)
             if at > end:
                 self.agenda.run_until(end)
@@ -154,9 +165,14 @@ class Play:
                 self._notice(process)
                 if process.wakes_at <= self.agenda.now:
                     await self._look(index, process)
+            for follower in self.followers:
+                self._notice(follower)
+                if follower.wakes_at <= self.agenda.now:
+                    now = self.agenda.now
+                    follower.wakes_at = now + await follower.look(now)
 
-    def _notice(self, process: Process) -> None:
-        """A write that this operator has not seen wakes it soon."""
+    def _notice(self, process: Process | Follower) -> None:
+        """A write that this process has not seen wakes it soon."""
         if process.seen != self.server.version:
             process.seen = self.server.version
             process.wakes_at = min(process.wakes_at, self.agenda.now + NOTICE_S)
