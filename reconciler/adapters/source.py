@@ -99,8 +99,8 @@ def check_size(path: str, size_bytes: int, *, files: int, total_bytes: int) -> N
 
 
 def is_document(path: str) -> bool:
-    """YAML and JSON files outside hidden directories."""
-    return path.endswith(SUFFIXES) and not any(part.startswith(".") for part in path.split("/"))
+    """YAML and JSON files outside hidden directories; `.YAML` too, or a file would be left out without a word."""
+    return path.lower().endswith(SUFFIXES) and not any(part.startswith(".") for part in path.split("/"))
 
 
 @dataclass
@@ -139,6 +139,8 @@ class DirectorySource:
             check_name(name)
             if path.is_symlink():
                 raise SourceError(SourceReason.REFUSED, f"{name}: symbolic links are not followed")
+            if path.exists() and not path.is_file():  # reading a pipe would never end
+                raise SourceError(SourceReason.REFUSED, f"{name}: neither a file nor a directory")
             try:
                 size_bytes = path.stat().st_size
                 total_bytes += size_bytes
@@ -154,8 +156,10 @@ class DirectorySource:
         for directory, names, files in os.walk(self.root, onerror=_raise):
             names[:] = sorted(name for name in names if not name.startswith("."))
             for name in names:
-                if (Path(directory) / name).is_symlink():
-                    raise SourceError(SourceReason.REFUSED, f"{name}: symbolic links are not followed")
+                path = Path(directory) / name
+                if path.is_symlink():
+                    shown = path.relative_to(self.root).as_posix()
+                    raise SourceError(SourceReason.REFUSED, f"{shown}: symbolic links are not followed")
             for name in sorted(files):
                 if is_document(name):
                     yield Path(directory) / name

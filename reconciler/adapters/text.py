@@ -29,6 +29,10 @@ class Text:
             return Mark(file=self.file, line=len(self.lines), column=len(self.lines[-1]) + 1)
         return Mark(file=self.file, line=line + 1, column=min(column, len(self.lines[line])) + 1)
 
+    def holds(self, part: str, line: int) -> bool:
+        """Whether a line (from 0) contains `part`."""
+        return line < len(self.lines) and part in self.lines[line]
+
     def at(self, line: int, column: int) -> str:
         """The character at a place that counts from 0, "" behind the end of its line."""
         return self.lines[line][column : column + 1] if line < len(self.lines) else ""

@@ -21,6 +21,7 @@ from reconciler.core.problems import Code
 
 MAX_DEPTH: Final = 20  # the deepest field of a fleet document lies at 8
 
+_TEMPLATES: Final = "templates ({{ }}) are not expanded; keep here what they give"
 _ADVICE: Final[tuple[tuple[str, str], ...]] = (
     ("tab character", "a tab indents this line; YAML indents with spaces"),
     ("mapping values are not allowed", "a second ': ' on one line; quote the value, or indent it on lines of its own"),
@@ -183,7 +184,9 @@ class _Reader:
         self.refuse_properties(event, None)
         if not isinstance(event, events.ScalarEvent):
             if not isinstance(event, events.AliasEvent):
-                self.report(event, Code.ODD_KEY, "a map or list cannot be a key", "keys are texts")
+                template = self.text.holds("{{", event.start_mark.line)
+                hint = _TEMPLATES if template else "keys are texts"
+                self.report(event, Code.ODD_KEY, "a map or list cannot be a key", hint)
             self.skip(event, depth=depth)
             return None
         if event.value == "<<" and not event.style:
@@ -269,6 +272,8 @@ def _syntax(error: YAMLError, text: Text) -> Problem:
     if said == "found character that cannot start any token" and text.at(at.line, at.column) == "\t":
         said = "found a tab character"
     advice = next((advice for part, advice in _ADVICE if part in said), "")
+    if text.holds("{{", at.line):
+        advice = _TEMPLATES
     return Problem(
         mark=text.mark(at.line, at.column), code=Code.SYNTAX, message=f"no YAML: {said}{where}", hint=advice
     )

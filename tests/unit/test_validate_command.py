@@ -1,6 +1,7 @@
 """`ttfleet validate`: exit codes, outputs, and what a path may be."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,18 @@ def test_a_symbolic_link_is_refused(tmp_path, capsys):
     (tmp_path / "a.yaml").symlink_to("/etc/hostname")
     assert run(["validate", str(tmp_path)]) == 1
     assert "TTF001: a.yaml: symbolic links are not followed" in capsys.readouterr().out
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, capsys):
+    os.mkfifo(tmp_path / "a.yaml")
+    assert run(["validate", str(tmp_path)]) == 1
+    assert "TTF001: a.yaml: neither a file nor a directory" in capsys.readouterr().out
+
+
+def test_a_suffix_in_capitals_is_not_overlooked(tmp_path, capsys):
+    (tmp_path / "Fleet.YAML").write_text("kind: Fleet\n", encoding="utf-8")
+    assert run(["validate", str(tmp_path)]) == 1
+    assert "Fleet.YAML:1:1: error TTF102" in capsys.readouterr().out
 
 
 def test_an_empty_directory_is_an_error(tmp_path, capsys):
