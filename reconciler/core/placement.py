@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import groupby
 
-from reconciler.core.documents import Document, Problem
+from reconciler.core.documents import Document, Mark, Problem
 from reconciler.core.problems import Code
 from reconciler.core.scopes import Scope
 
@@ -68,9 +68,11 @@ def has_a_cluster(scope: Scope) -> Iterator[Problem]:
         return
     own = sorted((d for d in scope.tree.documents if d.cluster == scope.cluster), key=lambda d: d.mark)
     if not any(document.kind == "Cluster" for document in own):
-        message = f"clusters/{scope.cluster}/ has no Cluster"
-        hint = f"add clusters/{scope.cluster}/cluster.yaml, or correct the name of the directory"
-        yield Problem(mark=own[0].mark, code=Code.NO_CLUSTER, message=message, hint=hint)
+        place = f"clusters/{scope.cluster}/"
+        hint = f"add {place}cluster.yaml, or correct the name of the directory"
+        mark = own[0].mark if own else Mark(file=".")
+        message = f"{place} has no Cluster" if own else f"there is no {place}"
+        yield Problem(mark=mark, code=Code.NO_CLUSTER, message=message, hint=hint)
 
 
 def not_beside_clusters(scope: Scope) -> Iterator[Problem]:

@@ -26,7 +26,10 @@ def check(tree: Tree, cluster: str | None = None, *, today: str = "") -> tuple[P
         cluster: look at this cluster only; None for all of them.
         today: YYYY-MM-DD, for warnings about days that have come; "" gives none.
     """
-    names = (cluster_names(tree) or ("",)) if cluster is None else (cluster,)
+    known = cluster_names(tree) or (
+        "",
+    )  # without clusters/ the repository is one cluster, whatever it is called
+    names = known if cluster is None or known == ("",) else (cluster,)
     found: dict[Problem, list[str]] = {}
     for name in names:
         for problem in _problems(Scope(tree=tree, cluster=name, today=today)):
