@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from reconciler.sandbox.kubelet.tasks import log, spawn
 
 WATCH_S: Final = 20.0  # shorter than the silence after which the client takes a watch for dead
 RETRY_S: Final = 1.0
+PODS: Final = "/api/v1/pods"
 REGISTER_BOUND_S: Final = 60.0
 
 
@@ -57,13 +59,17 @@ class HollowNode:
         self._recorder = Recorder(machine)
         self._tasks: list[asyncio.Task[None]] = []
         self._uid = ""
-        self._addresses = 0
         self._ready_since = 0.0
 
     @property
     def up(self) -> bool:
         """It beats and works."""
         return bool(self._tasks)
+
+    @property
+    def port(self) -> int:
+        """Its daemonEndpoints port."""
+        return self._server.port
 
     def find(self, namespace: str, name: str) -> Pod | None:
         """The pod of this name; of two (the older is ending, after a forced deletion) the newer one."""
@@ -184,9 +190,8 @@ class HollowNode:
 
     async def _watch(self) -> None:
         """List, then follow; list again where the server says that events were lost."""
-        kube, bound = self.machine.kube, {"fieldSelector": f"spec.nodeName={self.spec.name}"}
         while True:
-            listing = await kube.list("/api/v1/pods", **bound)
+            listing = await self.machine.kube.list(PODS, **self._mine)
             if not listing.ok:
                 log.warning("%s: list of pods: %s", self.spec.name, listing.message)
                 await asyncio.sleep(RETRY_S)
@@ -194,20 +199,32 @@ class HollowNode:
             await self._listed(listing.body["items"])
             version = listing.body["metadata"]["resourceVersion"]
             while version:
-                async for event in kube.watch(
-                    "/api/v1/pods", resource_version=version, timeout_s=WATCH_S, **bound
-                ):
-                    if event["type"] == "ERROR":
-                        lost = event["object"].get("code") != 0
-                        version = "" if lost else version
-                        await asyncio.sleep(RETRY_S)
-                        break
-                    version = event["object"]["metadata"]["resourceVersion"]
-                    self._seen(event["type"], event["object"])
+                version = await self._follow(version)
+
+    async def _follow(self, version: str) -> str:
+        """One watch from `version` to its end; returns where the next one goes on, "" when it has to be a list."""
+        events = self.machine.kube.watch(PODS, resource_version=version, timeout_s=WATCH_S, **self._mine)
+        async with aclosing(events):
+            async for event in events:
+                item = event["object"]
+                if event["type"] == "ERROR":
+                    await asyncio.sleep(RETRY_S)
+                    return version if item.get("code") == 0 else ""
+                version = item["metadata"]["resourceVersion"]
+                self._seen(event["type"], item)
+        return version
+
+    @property
+    def _mine(self) -> dict[str, str]:
+        return {"fieldSelector": f"spec.nodeName={self.spec.name}"}
 
     async def _listed(self, items: list[dict[str, Any]]) -> None:
+        """A list is the truth, whatever its version: a restored etcd goes backward."""
         for item in items:
-            self._seen("ADDED", item)
+            if pod := self.pods.get(item["metadata"]["uid"]):
+                pod.update(item, listed=True)
+            else:
+                self._add(item)
         present = {item["metadata"]["uid"] for item in items}
         for uid, pod in list(self.pods.items()):
             if uid not in present:
@@ -227,17 +244,21 @@ class HollowNode:
                 pod.removed()
 
     def _add(self, item: dict[str, Any]) -> None:
-        self._addresses += 1
-        address = f"10.{128 + (self.spec.number >> 8)}.{self.spec.number & 255}.{1 + self._addresses % 250}"
         pod = Pod(
             self.machine,
             item,
-            pod_ip=address,
+            pod_ip=(item.get("status") or {}).get("podIP") or self._address(),
             post=self._recorder.pod,
             forgotten=self._forget,
         )
         self.pods[pod.uid] = pod
         pod.start()
+
+    def _address(self) -> str:
+        """An address that no pod of this node has; a pod keeps the one that it has been given."""
+        taken = {pod.scope.pod_ip for pod in self.pods.values()}
+        network = f"10.{128 + (self.spec.number >> 8)}.{self.spec.number & 255}"
+        return next(ip for host in range(2, 255) if (ip := f"{network}.{host}") not in taken)
 
     def _forget(self, pod: Pod) -> None:
         self.pods.pop(pod.uid, None)

@@ -21,6 +21,7 @@ from reconciler.sandbox.kubelet.server import LogServer, tls
 from reconciler.sandbox.plane import Plane
 from schema.names import LABEL_PRESENT
 
+CLOSING_S: Final = 0.05  # TLS connections of requests that were cut say farewell
 SPEC: Final = "node.json"
 ROOT: Final = "root"
 NFD: Final = "system:serviceaccount:node-feature-discovery:nfd-master"
@@ -59,6 +60,7 @@ class HollowNodes:
         self.nodes.clear()
         if self._feature_discovery:
             await self._feature_discovery.close()
+        await asyncio.sleep(CLOSING_S)
 
     async def resume(self) -> list[HollowNode]:
         """Start the nodes that are on disk."""

@@ -12,7 +12,7 @@ KUBELET_VERSION: Final = "v1.35.4-hollow"
 DEVICE_RESOURCE: Final = f"{DEVICE_RESOURCE_PREFIX}n150"
 LEASES: Final = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 _PRESSURES: Final = ("MemoryPressure", "DiskPressure", "PIDPressure")
-#: prefixes under which NodeRestriction lets a kubelet set labels at all
+#: domains in which NodeRestriction watches what a kubelet sets
 _RESERVED: Final = ("kubernetes.io", "k8s.io")
 _OWN: Final = frozenset(
     {LABEL_HOSTNAME, "kubernetes.io/os", "kubernetes.io/arch", "node.kubernetes.io/instance-type"}
@@ -84,7 +84,7 @@ def renewal(now: float) -> dict[str, str]:
 
 
 def for_kubelet(label: str) -> bool:
-    """Whether NodeRestriction lets a kubelet set this label on its own node; the others are set by NFD and people."""
+    """Whether a kubelet sets this label itself: not those of *.kubernetes.io that are for NFD, people and clouds."""
     domain, slash, _ = label.rpartition("/")
     reserved = slash and any(domain == name or domain.endswith(f".{name}") for name in _RESERVED)
     return label in _OWN or not reserved

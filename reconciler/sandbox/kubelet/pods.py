@@ -13,7 +13,7 @@ from reconciler.sandbox.kubelet.containers import Container, PodScope, adopted
 from reconciler.sandbox.kubelet.machine import HOST_IP, Machine
 from reconciler.sandbox.kubelet.phases import TERMINAL, PodRecord, covers, pod_status
 from reconciler.sandbox.kubelet.records import INITIALIZING, ContainerRecord
-from reconciler.sandbox.kubelet.tasks import spawn
+from reconciler.sandbox.kubelet.tasks import log, spawn
 from reconciler.sandbox.kubelet.volumes import Mounter, MountFault, Volumes, remove
 
 SAVED = "pod.json"
@@ -89,9 +89,9 @@ class Pod:
         self._changed()
         self.update(self.object)
 
-    def update(self, pod: Mapping[str, Any]) -> None:
-        """A newer object from the server; older ones are ignored."""
-        if _version(pod) < _version(self.object):
+    def update(self, pod: Mapping[str, Any], *, listed: bool = False) -> None:
+        """A newer object from the server; an older one counts only when a list has it."""
+        if _version(pod) < _version(self.object) and not listed:
             return
         self.object = self.scope.pod = pod
         if "deletionTimestamp" in pod["metadata"]:
@@ -261,6 +261,7 @@ class Pod:
                 self._synced.set()
                 continue
             else:
+                log.warning("status of %s: %s %s", "/".join(self.key), answer.code, answer.message)
                 await asyncio.sleep(RETRY_S)
             self._dirty.set()
 

@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 from reconciler.sandbox.kubelet.behaviour import Behaviour
 from reconciler.sandbox.kubelet.environment import environment, expand
 from reconciler.sandbox.kubelet.instances import Instance, Process, Workload, uses_device
+from reconciler.sandbox.kubelet.keeper import Keeper, keeps
 from reconciler.sandbox.kubelet.logs import LogFile
 from reconciler.sandbox.kubelet.machine import HOST_IP, Machine, Settings
 from reconciler.sandbox.kubelet.volumes import SERVICE_ACCOUNT_MOUNT, Volumes
@@ -76,13 +77,16 @@ async def launch(prepared: Launch, log: LogFile, *, age_s: float = 0.0) -> Insta
             holder=prepared.holder,
             age_s=age_s,
         )
+    if keeps(prepared.arguments):
+        interval_s = prepared.machine.settings.keep_s
+        return Keeper.start(prepared.arguments, prepared.env, log, interval_s=interval_s)
     argv = [sys.executable, "-m", "builder", *prepared.arguments]
     return await Process.start(argv, prepared.env, prepared.machine.directory, log)
 
 
 def survives(settings: Settings, container: Mapping[str, Any]) -> bool:
-    """Does it go on when our process is killed and started again? All but the builder's processes."""
-    return not settings.builds(container.get("image", ""))
+    """Does it go on when our process is killed and started again? All but the builder's real processes."""
+    return not settings.builds(container.get("image", "")) or keeps(builder_arguments(container, {}))
 
 
 def builder_arguments(container: Mapping[str, Any], values: Mapping[str, str]) -> tuple[str, ...]:

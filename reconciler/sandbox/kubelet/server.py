@@ -5,7 +5,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+from weakref import WeakSet
 
 from aiohttp import web
 
@@ -16,6 +17,9 @@ from reconciler.sandbox.kubelet.machine import HOST_IP
 from reconciler.sandbox.kubelet.pods import Pod
 from reconciler.sandbox.kubelet.records import Running, Terminated, Waiting
 from schema.clock import parse_rfc3339
+
+if TYPE_CHECKING:
+    import asyncio
 
 #: groups of a client certificate that may read logs; a real kubelet asks the API server with a SubjectAccessReview
 ALLOWED: Final = frozenset({"system:masters"})
@@ -29,13 +33,14 @@ class LogServer:
         self._find = find
         self._context = context
         self._runner: web.AppRunner | None = None
+        self._connections: WeakSet[asyncio.Transport] = WeakSet()
         self.port = 0
 
     async def start(self) -> int:
         """Listen on a free loopback port, or on the same one as before."""
         application = web.Application()
         application.router.add_get("/containerLogs/{namespace}/{pod}/{container}", self._logs)
-        application.router.add_get("/healthz", _healthy)
+        application.router.add_get("/healthz", self._healthy)
         self._runner = web.AppRunner(
             application, access_log=None, handle_signals=False, shutdown_timeout=END_BOUND_S
         )
@@ -46,12 +51,15 @@ class LogServer:
         return self.port
 
     async def stop(self) -> None:
+        """At once: what still follows a log is cut."""
+        for connection in self._connections:
+            connection.abort()
         if self._runner:
             await self._runner.cleanup()
             self._runner = None
 
     async def _logs(self, request: web.Request) -> web.StreamResponse:
-        _authorize(request)
+        self._authorize(request)
         pod = self._find(request.match_info["namespace"], request.match_info["pod"])
         if pod is None:
             raise web.HTTPNotFound(text=f"pod {request.match_info['pod']!r} does not exist")
@@ -74,6 +82,20 @@ class LogServer:
         await response.write_eof()
         return response
 
+    async def _healthy(self, request: web.Request) -> web.Response:
+        self._authorize(request)
+        return web.Response(text="ok")
+
+    def _authorize(self, request: web.Request) -> None:
+        if request.transport is None:
+            raise web.HTTPForbidden(text="the connection is gone")
+        self._connections.add(request.transport)
+        certificate = request.transport.get_extra_info("peercert") or {}
+        subject = [pair for part in certificate.get("subject", ()) for pair in part]
+        groups = {value for key, value in subject if key == "organizationName"}
+        if not groups & ALLOWED:
+            raise web.HTTPForbidden(text="Forbidden (verb=get, resource=nodes, subresource=log)")
+
 
 def tls(pair: Pair, authority: Path) -> ssl.SSLContext:
     """Serve with `pair`; clients need a certificate of `authority`."""
@@ -82,20 +104,6 @@ def tls(pair: Pair, authority: Path) -> ssl.SSLContext:
     with tempfile.TemporaryDirectory() as directory:  # the standard library takes files only
         context.load_cert_chain(*pair.write(Path(directory), "serving"))
     return context
-
-
-async def _healthy(request: web.Request) -> web.Response:
-    _authorize(request)
-    return web.Response(text="ok")
-
-
-def _authorize(request: web.Request) -> None:
-    assert request.transport is not None
-    certificate = request.transport.get_extra_info("peercert") or {}
-    subject = [pair for part in certificate.get("subject", ()) for pair in part]
-    groups = {value for key, value in subject if key == "organizationName"}
-    if not groups & ALLOWED:
-        raise web.HTTPForbidden(text="Forbidden (verb=get, resource=nodes, subresource=log)")
 
 
 def _log_of(container: Container, pod: str, query: LogQuery) -> Path:
