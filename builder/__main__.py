@@ -9,12 +9,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from threading import Event
 from types import FrameType
 
 from builder.conclusion import conclude
 from builder.context import Context, Stopped
 from builder.facts import read_facts, to_text
-from builder.keep import INTERVAL_S, is_ready, keep_forever, keep_once
+from builder.keep import INTERVAL_S, is_ready, keep_once, keep_until
 from builder.stage import stage
 from builder.swap import swap
 from schema.states import Reason
@@ -57,10 +58,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _keep(context: Context, *, once: bool, interval_s: float) -> int:
-    signal.signal(signal.SIGTERM, _exit_at_once)
+    stopped = Event()
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: stopped.set())
     if once:
         return _end(context, "keep", keep_once)
-    keep_forever(context, interval_s=interval_s, say=lambda verdict: _log(verdict.to_line()))
+    keep_until(context, stopped, interval_s=interval_s, say=lambda verdict: _log(verdict.to_line()))
     return 0
 
 
@@ -83,10 +85,6 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
 def _ignore_termination() -> None:
     """From the claim on the work is finished first; the pod's grace period is made for that."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def _exit_at_once(_signal: int, _frame: FrameType | None) -> None:
-    sys.exit(0)
 
 
 def _log(line: str) -> None:

@@ -161,10 +161,12 @@ class Host:
             try:
                 out, err = child.communicate(timeout=timeout_s)
             except subprocess.TimeoutExpired:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child.pid, signal.SIGKILL)
+                _kill_group(child.pid)
                 out, err = child.communicate()
                 return Done(code=_TIMED_OUT, out=out, err=f"{err}\n{argv[0]}: no end after {timeout_s:.0f} s")
+            except BaseException:  # a verb that is told to stop does not leave a compiler running
+                _kill_group(child.pid)
+                raise
         return Done(code=child.returncode, out=out, err=err)
 
     def _command(self, argv: Sequence[str]) -> list[str]:
@@ -184,6 +186,11 @@ class Host:
             "GIT_CONFIG_GLOBAL": os.devnull,
         }
         return clean | dict(self.environment)
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _sync_directory(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from threading import Event
 from typing import Final
 
 from builder import claim, kernel
@@ -45,15 +46,17 @@ def is_ready(host: Host) -> bool:
     return loaded is not None and loaded.srcversion == active.module.srcversion and kernel.is_live(host)
 
 
-def keep_forever(context: Context, *, interval_s: float, say: Callable[[Verdict], None]) -> None:
-    """Pass after pass; a verdict is said when it differs from the one before. Ends with the process."""
+def keep_until(
+    context: Context, stopped: Event, *, interval_s: float, say: Callable[[Verdict], None]
+) -> None:
+    """Pass after pass; a verdict is said when it differs from the one before. A pass is never broken off."""
     before = None
-    while True:
+    while not stopped.is_set():
         verdict = conclude(context, VERB, keep_once)
         if (shown := replace(verdict, changed=False)) != before:
             say(verdict)
         before = shown
-        context.clock.sleep(interval_s)
+        stopped.wait(interval_s)
 
 
 def _keep(context: Context) -> Verdict:

@@ -21,6 +21,7 @@ from builder.host import Host
 from builder.loading import wanted_parameters
 from builder.lock import Busy, host_lock
 from builder.modules import cached, describe, store
+from builder.mounts import link_headers
 from builder.recovery import with_build_id
 from builder.source import check_out
 from schema.facts import Staged
@@ -112,6 +113,7 @@ def _build(context: Context, releases: Sequence[str], running: str) -> bool:
     if running in releases and headers(host, running) is None:
         message = f"/lib/modules/{running}/build leads to no headers"
         raise Stopped(Reason.HEADERS_MISSING, message, result=Result.FAILED)
+    link_headers(host)
     changed = False
     with tempfile.TemporaryDirectory(prefix="ttfleet-") as name:
         sources = Path(name) / "source"
