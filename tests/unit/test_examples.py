@@ -8,6 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from reconciler.commands import VERBS, run
+from reconciler.sandbox.hosts.source import create_source_repository
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = [pytest.param(path, id=path.name) for path in sorted((ROOT / "examples").glob("[0-9]*"))]
@@ -34,3 +35,15 @@ def test_hooks_call_verbs_that_there_are():
     config = YAML(typ="safe", pure=True).load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
     (ours,) = config["repos"]
     assert [entry["id"] for entry in ours["hooks"]] == ["ruff-check", "ruff-format", "mypy", "import-linter", "ttfleet-validate"]  # fmt: skip
+
+
+def test_our_releases_pin_the_stub_driver_as_it_is(tmp_path):
+    """Whoever edits the stub's sources changes its commit ids: then the fleets that pin them say so here."""
+    commits = create_source_repository(tmp_path / "kmd")
+    read = YAML(typ="safe", pure=True)
+    files = (*(ROOT / "fleet").rglob("*.yaml"), *(ROOT / "examples").rglob("*.yaml"))
+    documents = [one for path in files for one in read.load_all(path.read_text(encoding="utf-8"))]
+    releases = [document for document in documents if document["kind"] == "Release"]
+    assert len(releases) >= 3
+    for release in releases:
+        assert release["spec"]["commit"] == commits[release["metadata"]["name"]]
