@@ -170,7 +170,8 @@ async def _play(options: Options) -> None:
     settings = Settings(backoff_base_s=options.backoff_s)
     async with HollowNodes(plane, options.hosts, settings) as nodes:
         await nodes.resume()
-        wanted = [f"{options.prefix}{number}" for number in range(1, options.nodes + 1)]
+        digits = len(str(options.nodes))  # so that names sort as numbers do
+        wanted = [f"{options.prefix}{number:0{digits}}" for number in range(1, options.nodes + 1)]
         await asyncio.gather(
             *(
                 nodes.add(name, labels=labels, cards=options.cards, profile=options.profile, prepare=prepare)
