@@ -53,6 +53,9 @@ def _standing(scene: Scene, node: NodeView, assignment: Assignment) -> Next | No
     if facts.mode is HostMode.TRANSITIONING:
         message = f"{facts.open_verb or 'a verb'} is open on the host"
         return Next(state=NodeState.BLOCKED, reason=Reason.HOST_BUSY, message=message)
+    if facts.mode is not HostMode.HOST and any(policy.spec.unmanage for policy in assignment.policies):
+        message = "unmanage comes with a later version"
+        return Next(state=NodeState.BLOCKED, reason=Reason.NOT_SUPPORTED, message=message)
     kind = change(facts, assignment.target)
     if kind is Change.NONE:
         return Next(state=NodeState.DONE)
@@ -124,14 +127,14 @@ def _towards(scene: Scene, node: NodeView, assignment: Assignment, stagings: Sta
             return staging
         actions = staging.actions if staging else ()
         return Next(state=NodeState.WAITING, reason=Reason.WAVE_CLOSED, actions=actions)
-    return _failed_before(scene, node, target) or staging or _closed(scene, node) or _ready(scene)
+    return staging or _failed_before(scene, node, target) or _closed(scene, node) or _ready(scene)
 
 
 def _failed_before(scene: Scene, node: NodeView, target: Target) -> Next | None:
-    """The latest attempt failed: its reason until the next one is due (a failed stage speaks for itself)."""
+    """The latest attempt failed: its reason until the next one is due."""
     past = retry.failure(node, target)
     waits_s = retry.waits(past, scene.now)
-    if past is None or waits_s <= 0 or past.result is Result.FAILED:
+    if past is None or waits_s <= 0:
         return None
     reason = next((known for known in Reason if known == past.reason), Reason.BACK_OFF)
     if past.result is Result.ROLLED_BACK:

@@ -15,7 +15,8 @@ from schema.states import Reason
 
 EVICT_AGAIN_S = 5.0  # a refused or unanswered eviction is asked again
 DRY_RUN_VALID_S = 30.0  # how long an allowed dry run opens the door to a reservation
-PREFLIGHT_AGAIN_S = 15.0  # a refused dry run is asked again
+PREFLIGHT_AGAIN_S = 15.0  # a refused dry run is asked again, each time twice as late
+PREFLIGHT_DOUBLINGS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +122,7 @@ def preflight(
         for pod in (pod for pod in turn if not pod.terminating):
             answer = answers.get(pod.uid)
             age = now - answer.at if answer else float("inf")
-            if answer and not answer.allowed and age < PREFLIGHT_AGAIN_S:
+            if answer and not answer.allowed and age < _again_s(answer):
                 trouble = trouble or _refusal(pod, answer)
             elif not answer or not answer.allowed or age >= DRY_RUN_VALID_S:
                 asks.append(_evict(cr, pod, number, dry_run=True, late=False))
@@ -170,6 +171,12 @@ def _waiting(left: list[PodView], answers: Mapping[str, Answer]) -> Trouble:
     return Trouble(
         reason=Reason.DRAIN_TIMEOUT, message=f"waiting for {len(left)} pods, first {_named(left[0])}"
     )
+
+
+def _again_s(answer: Answer) -> float:
+    """Seconds until a refused dry run is asked again."""
+    doubled: float = PREFLIGHT_AGAIN_S * 2.0 ** min(answer.refusals - 1, PREFLIGHT_DOUBLINGS)
+    return doubled
 
 
 def _due(answer: Answer | None, now: float) -> bool:

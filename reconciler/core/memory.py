@@ -77,14 +77,17 @@ def _answered(term: Term, action: EvictPod, outcome: Outcome, now: float) -> Ter
     kept = {uid: answer for uid, answer in term.answers.items() if now - answer.at < ANSWERS_FOR_S}
     if outcome.verb is Verb.UNKNOWN:
         return replace(term, answers=kept)
+    before = term.answers.get(action.uid)
+    allowed = outcome.verb in {Verb.DONE, Verb.GONE}
     kept[action.uid] = Answer(
         at=now,
         node=action.node,
         owner=action.owner,
         dry_run=action.dry_run,
-        allowed=outcome.verb in {Verb.DONE, Verb.GONE},
+        allowed=allowed,
         cause=outcome.cause,
         message=outcome.message,
         late=action.late,
+        refusals=0 if allowed else (before.refusals if before else 0) + 1,
     )
     return replace(term, answers=kept)

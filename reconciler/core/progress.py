@@ -19,7 +19,8 @@ WORKER_TRIES = 3  # workers that end without a word before the claim
 WORKER_AGAIN_S = 5.0  # doubled with each worker after that
 WORKER_AGAIN_LIMIT_S = 300.0
 PERMIT_LIMIT_S = 300.0  # a permit that nobody claims is taken back
-VALIDATE_LIMIT_S = 120.0  # how long facts may lag behind the claim's verdict
+VALIDATE_LIMIT_S = 120.0  # how long facts may differ from the claim's verdict
+STALE_LIMIT_S = 600.0  # how long a release waits for pods that hold devices of the previous module
 
 
 def work(scene: Scene, node: NodeView, record: Record) -> Next:
@@ -69,7 +70,7 @@ def _unwanted(node: NodeView, assignment: Assignment, record: Record) -> tuple[R
 def _reserved(scene: Scene, node: NodeView, record: Record) -> Next:
     """Row 4 once row 3 has fenced our own reservation; row 9 for one of another term, or when anything changed."""
     term = scene.world.term
-    shown = Next(state=NodeState.PENDING, reason=Reason.BUDGET, message="reserved")
+    shown = Next(state=NodeState.CORDONING, message="reserved")
     if not term.leads and not scene.world.settings.observe:
         return shown
     own = term.reservations.get(node.name)
@@ -88,7 +89,8 @@ def _reserved(scene: Scene, node: NodeView, record: Record) -> Next:
 
 
 def _cancelled(node: NodeView, record: Record, reason: Reason) -> Next:
-    return Next(state=NodeState.PENDING, reason=reason, actions=(transaction.cancel(node, record, reason),))
+    write = transaction.cancel(node, record, reason)
+    return Next(state=NodeState.CORDONING, reason=reason, actions=(write,))
 
 
 def _cordoned(scene: Scene, node: NodeView, record: Record) -> Next:
@@ -235,6 +237,8 @@ def _done(scene: Scene, node: NodeView, record: Record, claim: Claim) -> Next:
         if facts.loaded is not None:
             result = Result.OK if reached(facts, record.to) else Result.ROLLED_BACK
         return _settle(scene, node, record, result, claim.reason, claim.outage_s)
+    if result is Result.OK and facts is None:  # rebooted since: the keeper will say
+        return Next(state=NodeState.VALIDATING, reason=Reason.NO_FACTS)
     if result is Result.OK and not reached(facts, record.to):
         left_s = _loaded_at(scene, node, record) + VALIDATE_LIMIT_S - scene.now
         if left_s > 0:
@@ -260,7 +264,7 @@ def _settle(
         for pod in drain.holders(scene.pods(node.name))
         if changed and not pod.mirror and pod.started_at <= loaded_at
     ]
-    if stale:
+    if stale and scene.now < loaded_at + STALE_LIMIT_S:
         deletes = tuple(
             DeletePod(
                 namespace=pod.namespace, name=pod.name, uid=pod.uid, node=node.name, reason="stale device"

@@ -135,11 +135,14 @@ def _delete(pod: PodView, reason: str) -> DeletePod:
 
 def leftovers(scene: Scene, node: NodeView, target: Target | None) -> tuple[DeletePod, ...]:
     """Stage and worker pods that a newer one of the same role has replaced; the last of each stays for its logs."""
+    ours = [pod for pod in scene.pods(node.name) if pod.role in {PodRole.STAGE, PodRole.SWAP}]
+    if len(ours) < 2:
+        return ()
     kept = stage_pod_name(node.name, target) if target else ""
     found: list[DeletePod] = []
     for role in (PodRole.STAGE, PodRole.SWAP):
         pods = sorted(
-            (pod for pod in scene.pods(node.name) if pod.role is role),
+            (pod for pod in ours if pod.role is role),
             key=lambda pod: (pod.name == kept, not pod.finished, pod.started_at, pod.attempt),
         )
         found += [

@@ -43,7 +43,7 @@ def _policy_stop(assignment: Assignment) -> Stop | None:
             hold = policy.annotations[ANNOTATION_HOLD]
             return Stop(state=NodeState.HELD, reason=Reason.HELD, message=f"ttdp {policy.name}: {hold}")
         if policy.spec.unmanage:
-            message = "unmanage is not supported yet"
+            message = "unmanage comes with a later version"
             return Stop(state=NodeState.BLOCKED, reason=Reason.NOT_SUPPORTED, message=message)
     return None
 

@@ -139,6 +139,7 @@ class Answer:
         owner: controlling owner of the pod, as in `PodView.owner`.
         cause: `DisruptionBudget`, `Misconfigured`, or "" for anything else that was refused.
         late: the pod had landed on the node after we cordoned it.
+        refusals: answers in a row that refused.
     """
 
     at: float
@@ -149,6 +150,7 @@ class Answer:
     cause: str = ""
     message: str = ""
     late: bool = False
+    refusals: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

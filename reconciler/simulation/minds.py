@@ -180,11 +180,9 @@ class Mind:
             case _:
                 return None
 
-    def _write(self, action: WriteNode) -> Deed | None:
+    def _write(self, action: WriteNode) -> Deed:
         history = action.history
         if isinstance(history, History):
-            if action.step is Step.RESERVE and history.serial > self._setup.serials:
-                return None  # the search ends here, not the product
             history = _plain(history)
         record = action.record
         if isinstance(record, Record):

@@ -50,7 +50,8 @@ class Setup:
 
     nodes: int
     budget: int = 1
-    serials: int = 2  # transactions a node
+    serials: int = 2  # transactions of a node, after which the search goes no further
+    workers: int = 3  # worker pods of a transaction, likewise
     limits: Limits = field(default_factory=Limits)
 
 

@@ -25,7 +25,7 @@ from schema.names import DEPLOY_GATES, LABEL_HOSTNAME, LABEL_PRESENT
 from schema.policy import Budget, PolicySpec, Requirement, Selector, Source
 
 START = 1_800_000_000.0
-NOTICE_S = 0.05  # from a write to the tick that it wakes
+NOTICE_S = 0.1  # from a write to the tick that it wakes
 RESTART_S = 5.0  # a crashed operator is back
 Decide = Callable[[World, float], Decision]
 Tick = Callable[[SimulatedCluster, Decide, float], Awaitable[Decision]]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from reconciler.core.actions import Step as Row
 from reconciler.core.actions import Verb
 from reconciler.core.world import CordonOwner, Term
 from reconciler.simulation.builders import Local, moves
@@ -25,7 +26,7 @@ from reconciler.simulation.minds import (
 )
 from reconciler.simulation.model import Host, Limits, Node, Pod, Pool, Setup, State, Violation
 from reconciler.simulation.removed import ALL, Guards
-from schema.transaction import Phase
+from schema.transaction import History, Phase
 
 LEFT, WANTED, WIRE, OPS, FIRST_NODE = 0, 1, 2, 3, 5  # places in a state
 NOTHING: Final = 0  # on the wire
@@ -68,6 +69,7 @@ class Space:
         self._unread: dict[int, int] = {}
         self._applied: dict[tuple[int, int], int] = {}
         self._absorbed: dict[tuple[int, int, Verb, tuple[str, ...]], int] = {}
+        self._inside: dict[Todo, Todo] = {}
         self._tidy: dict[tuple[int, int], int] = {}
         self.fresh = self.terms.of(Term(identity="me"), term_key(Term(identity="me")))
 
@@ -96,7 +98,8 @@ class Space:
     def _operator(self, s: State, index: int) -> Iterator[Successor]:
         term, todo = self.ops.values[s[OPS + index]]
         if not todo:
-            for late, choice in enumerate(self.decisions(s, term)):
+            for late, decided in enumerate(self.decisions(s, term)):
+                choice = self._within(decided)
                 takes = choice and self.deeds.values[choice[0][0]].does == "take"
                 left = self._spend(s[LEFT], "takes") if takes else s[LEFT]
                 if choice and left >= 0:
@@ -158,6 +161,22 @@ class Space:
             self._stale(s[OPS + 1], n),
         )
         return self._ordered((*head, *s[FIRST_NODE:at], step.node, host, step.pods, *s[at + 3 :]))
+
+    def _within(self, todo: Todo) -> Todo:
+        """Without what lies beyond the configuration: the search ends there, not the product."""
+        found = self._inside.get(todo)
+        if found is None:
+            found = self._inside[todo] = tuple(
+                (d, v) for d, v in todo if not self._beyond(self.deeds.values[d])
+            )
+        return found
+
+    def _beyond(self, deed: Deed) -> bool:
+        does = deed.does
+        if isinstance(does, Pod):
+            return does.attempt > self.setup.workers
+        history = does.history if isinstance(does, Write) and does.step is Row.RESERVE else None
+        return isinstance(history, History) and history.serial > self.setup.serials
 
     # --- what operators do --------------------------------------------------------------------------------
 
