@@ -31,9 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     context = Context.from_environment(os.environ, log=_log, committed=_ignore_termination)
     match options.verb:
         case "facts":
-            print(to_text(read_facts(context.host)))
-            return 0
-        case "ready":
+            return _end(context, "facts", _facts)
+        case "ready":  # a probe: it shares the keeper's termination message and must not write it
             return 0 if is_ready(context.host) else 1
         case "keep":
             return _keep(context, once=options.once, interval_s=options.interval_s)
@@ -64,6 +63,13 @@ def _keep(context: Context, *, once: bool, interval_s: float) -> int:
         return _end(context, "keep", keep_once)
     keep_until(context, stopped, interval_s=interval_s, say=lambda verdict: _log(verdict.to_line()))
     return 0
+
+
+def _facts(context: Context) -> Verdict:
+    facts = read_facts(context.host)
+    _log(to_text(facts))
+    version = facts.loaded.version if facts.loaded else None
+    return Verdict(verb="facts", result=Result.OK, changed=False, version=version)
 
 
 def _end(context: Context, verb: str, work: Callable[[Context], Verdict]) -> int:

@@ -24,6 +24,7 @@ from schema.states import Reason
 from schema.transaction import Claim, ClaimState, Phase, Record
 
 TRIES: Final = 10
+PUBLISH_TRIES: Final = 3
 PAUSE_S: Final = 2.0
 _FORBIDDEN: Final = frozenset({400, 401, 403, 404, 422})  # trying again changes nothing
 
@@ -169,6 +170,20 @@ def report(context: Context, node: Mapping[str, Any] | None = None) -> bool:
         return False
     api.patch(_metadata(node, annotations, labels))
     return True
+
+
+def publish(context: Context) -> bool:
+    """`report` for verbs that go on without an API server; whether anything was written."""
+    if context.api is None:
+        return False
+    for _ in range(PUBLISH_TRIES):
+        try:
+            return report(context)
+        except ApiError as error:
+            context.log(f"facts not written: {error}")
+            if error.code != CONFLICT:
+                break
+    return False
 
 
 def _same(present: Mapping[str, str] | None, wanted: Mapping[str, str | None]) -> bool:

@@ -7,7 +7,6 @@ from typing import Final
 
 from builder import claim, kernel
 from builder.active import Active, Marker, read_active, read_marker, write_active, write_marker
-from builder.api import ApiError
 from builder.conclusion import conclude
 from builder.context import Context
 from builder.host import Host
@@ -35,7 +34,7 @@ def keep_once(context: Context) -> Verdict:
     except Busy:
         verdict = _verdict("another verb is at work")
     _show_readiness(context.host)
-    return replace(verdict, changed=_report(context) or verdict.changed)
+    return replace(verdict, changed=claim.publish(context) or verdict.changed)
 
 
 def is_ready(host: Host) -> bool:
@@ -168,16 +167,6 @@ def _show_readiness(host: Host) -> None:
         host.write(READY, b"")
     else:
         host.remove(READY)
-
-
-def _report(context: Context) -> bool:
-    if context.api is None:
-        return False
-    try:
-        return claim.report(context)
-    except ApiError as error:
-        context.log(f"facts not written: {error}")
-        return False
 
 
 def _verdict(message: str, *, changed: bool = False) -> Verdict:

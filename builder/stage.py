@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 from builder import claim, kernel
-from builder.api import ApiError
 from builder.compiling import choose_compiler, compile_module, headers
 from builder.context import Context, Stopped
 from builder.elf import NotAModule, read_module
@@ -60,7 +59,7 @@ def stage(context: Context) -> Verdict:
     wanted_parameters(
         host, image.info, kernel.parameters(host), context.log
     )  # its warnings belong into this log
-    _report(context)
+    claim.publish(context)  # at once, so that the operator need not wait for the keeper
     message = f"{settings.version} is staged for {running}"
     return Verdict(verb=VERB, result=Result.OK, changed=changed, version=settings.version, message=message)
 
@@ -171,16 +170,6 @@ def _checked(context: Context, data: bytes, release: str) -> Staged:
     if not read_module(data).srcversion:
         raise Stopped(Reason.PREFLIGHT_FAILED, "the module has no srcversion", result=Result.FAILED)
     return module
-
-
-def _report(context: Context) -> None:
-    """Facts at once, so that the operator need not wait for the keeper. The keeper writes them if we cannot."""
-    if context.api is None:
-        return
-    try:
-        claim.report(context)
-    except ApiError as error:
-        context.log(f"facts not written: {error}")
 
 
 class _locked:  # noqa: N801  reads as a statement

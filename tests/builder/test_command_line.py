@@ -53,7 +53,8 @@ def verdict_of(done, tmp_path):
 def test_facts(machine, tmp_path):
     done = builder(machine, tmp_path, "facts")
     assert done.returncode == 0
-    assert HostFacts.from_json(json.loads(done.stdout)) == read_facts(machine.host)
+    assert HostFacts.from_json(json.loads(done.stdout.splitlines()[0])) == read_facts(machine.host)
+    assert verdict_of(done, tmp_path).version == "2.7.0"
 
 
 def test_keep_and_ready(machine, tmp_path):

@@ -60,9 +60,10 @@ class Kernel:
             raise OSError(errno.ENOENT, f"Module {MODULE} is not currently loaded")
         if (fault := self.state.fault("rmmod", (self.sysfs / "version").read_text().strip())) is not None:
             raise OSError(getattr(errno, fault), os.strerror(getattr(errno, fault)))
-        if self.state.read()["holders"]:
-            raise OSError(errno.EWOULDBLOCK, f"Module {MODULE} is in use")
-        self.disappear()
+        with self.state.change() as data:  # nobody opens the device meanwhile
+            if data["holders"]:
+                raise OSError(errno.EWOULDBLOCK, f"Module {MODULE} is in use")
+            self.disappear()
         if self.state.fault("udev-reload") is not None:  # an `add` event right after rmmod (host fact 16)
             self.udev_add()
 
@@ -128,10 +129,10 @@ class Kernel:
         lines = (line.strip() for path in files for line in path.read_text().splitlines())
         return [line for line in lines if line and not line.startswith("#")]
 
-    def count_holders(self) -> None:
-        """Bring `refcnt` up to date with the holders."""
+    def count_holders(self, count: int) -> None:
+        """Show the number of holders as `refcnt`."""
         if self.loaded:
-            _put(self.sysfs / "refcnt", str(len(self.state.read()["holders"])))
+            _put(self.sysfs / "refcnt", str(count))
 
     def _may_change_modules(self) -> None:
         if (self.root / "proc/sys/kernel/modules_disabled").read_text().strip() == "1":

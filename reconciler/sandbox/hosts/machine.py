@@ -75,6 +75,12 @@ class FakeHost:
         path = Kernel(self.root).sysfs / "version"
         return path.read_text().strip() if path.exists() else None
 
+    @property
+    def loads(self) -> int:
+        """How often a module was loaded since the machine was made, whoever did it."""
+        count: int = State(self.root).read()["loads"]
+        return count
+
     def env(self) -> dict[str, str]:
         """The environment that makes a builder work on this machine."""
         return {ENV_HOST_ROOT: str(self.root), ENV_HOST_BIN: str(self.bin)}
@@ -118,21 +124,20 @@ class FakeHost:
             False where there is no device to open (ENOENT), as without a module.
         """
         device = self.root / "dev" / MODULE / "0"
-        if not device.exists():
-            return False
-        with State(self.root).change() as data:
+        with State(self.root).change() as data:  # no unload meanwhile
+            if not device.exists():
+                return False
             data["holders"][holder] = {"pid": pid, "how": how}
-        _start_process(self.root, holder, pid, how, device)
-        Kernel(self.root).count_holders()
+            _start_process(self.root, holder, pid, how, device)
+            Kernel(self.root).count_holders(len(data["holders"]))
         return True
 
     def release(self, holder: str) -> None:
         """Close it and end the process. An unknown holder is fine."""
         with State(self.root).change() as data:
-            gone = data["holders"].pop(holder, None)
-        if gone:
-            tools.remove_process(self.root, gone["pid"])
-        Kernel(self.root).count_holders()
+            if gone := data["holders"].pop(holder, None):
+                tools.remove_process(self.root, gone["pid"])
+            Kernel(self.root).count_holders(len(data["holders"]))
 
     def reboot(self, kernel: str | None = None) -> None:
         """Power-cycle: new boot id, no module, no processes, empty /run; then udev decides, as at every boot.

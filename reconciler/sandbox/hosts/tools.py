@@ -137,10 +137,10 @@ def kill(call: Call) -> str:
         names = [name for name, holder in data["holders"].items() if holder["pid"] == pid]
         for name in names:
             del data["holders"][name]
+        call.kernel.count_holders(len(data["holders"]))
     if not names:
         raise ToolError(f"kill: ({pid}) - No such process")
     remove_process(call.root, pid)
-    call.kernel.count_holders()
     return ""
 
 
