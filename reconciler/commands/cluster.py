@@ -1,6 +1,8 @@
 """`ttfleet cluster up|down|status`: a real control plane on loopback, in the background."""
 
+import asyncio
 import os
+import shutil
 from pathlib import Path
 
 import click
@@ -9,7 +11,9 @@ from reconciler.commands.errors import EXIT_FINDINGS, EXIT_TIMEOUT, EXIT_USAGE, 
 from reconciler.report.data import Output, dump
 from reconciler.sandbox import background
 from reconciler.sandbox.background import Condition, Status
+from reconciler.sandbox.binaries import find
 from reconciler.sandbox.errors import SandboxError, SandboxTimeoutError
+from reconciler.sandbox.plane import Plane
 
 directory_option = click.option(
     "--directory",
@@ -32,11 +36,16 @@ def command() -> None:
 
 @command.command()
 @directory_option
+@click.option(
+    "--install", is_flag=True, help="Also install what the chart does: CRDs, accounts, roles, fence."
+)
 @output_option
-def up(directory: Path | None, output: str) -> None:
+def up(directory: Path | None, output: str, *, install: bool) -> None:
     """Start it, unless it runs; prints the line that points kubectl at it."""
     try:
         status = background.up(directory or default_directory())
+        if install:
+            asyncio.run(_install(Plane.open(status.directory)))
     except SandboxError as error:
         raise _failure(error) from error
     if Output(output) is not Output.TEXT:
@@ -45,6 +54,8 @@ def up(directory: Path | None, output: str) -> None:
     click.echo(
         f"# {status.to_json()['version']} at {status.url}; end it with: ttfleet cluster down", err=True
     )
+    if not shutil.which("kubectl") and (found := find()):
+        click.echo(f"# kubectl is {found.path('kubectl')}", err=True)
     click.echo(f"export KUBECONFIG={status.kubeconfig}")
 
 
@@ -78,6 +89,13 @@ def default_directory() -> Path:
     """`$XDG_STATE_HOME/ttfleet/cluster`."""
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "ttfleet" / "cluster"
+
+
+async def _install(plane: Plane) -> None:
+    from reconciler.adapters.kube import Kube  # noqa: PLC0415  costs 0.4 s, only this needs it
+
+    async with await Kube.connect(plane.kubeconfig) as kube:
+        await plane.install(kube)
 
 
 def _table(status: Status) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.sandbox.audit import cordons, node_writes
+from reconciler.sandbox.binaries import find
 from reconciler.sandbox.errors import SandboxError
 from reconciler.sandbox.plane import Plane
 from reconciler.sandbox.processes import Identity
@@ -36,6 +37,15 @@ def ttfleet(*arguments, code=0):
         check=False,
     )
     assert answer.returncode == code, (answer.returncode, answer.stdout, answer.stderr)
+    return answer.stdout
+
+
+def kubectl(line, *arguments):
+    """As a user after `eval "$(ttfleet cluster up)"`."""
+    environment = os.environ | {"KUBECONFIG": line.strip().partition("=")[2]}
+    command = [find().path("kubectl"), *arguments]
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert answer.returncode == 0, answer.stderr
     return answer.stdout
 
 
@@ -131,7 +141,7 @@ def test_cluster_up_down_status_as_a_user(tmp_path):
     line = ttfleet("cluster", "up", *place)
     try:
         assert line == f"export KUBECONFIG={tmp_path / 'c' / 'kubeconfig'}\n"
-        assert ttfleet("cluster", "up", *place) == line
+        assert ttfleet("cluster", "up", "--install", *place) == line
         before = json.loads(ttfleet("cluster", "status", *place, "-o", "json"))
         assert before["state"] == "running"
         names = [part["name"] for part in before["components"]]
@@ -143,11 +153,17 @@ def test_cluster_up_down_status_as_a_user(tmp_path):
             str(part["pid"]) in text and str(part["port"] or "-") in text for part in before["components"]
         )
 
+        assert "ttdp" in kubectl(line, "api-resources", "--api-group=driver.tenstorrent.com")
+        assert "ttfleet-builder" in kubectl(line, "get", "validatingadmissionpolicies", "-o", "name")
+
         os.kill(everything[0].pid, signal.SIGKILL)
         eventually(lambda: not any(identity.alive for identity in everything))
         assert "ended without" in ttfleet("cluster", "status", *place, code=1)
         assert ttfleet("cluster", "up", *place) == line
         everything += identities(tmp_path / "c")
+        assert "ttfleet-builder" in kubectl(
+            line, "get", "validatingadmissionpolicies", "-o", "name"
+        )  # data is kept
 
         os.kill(
             everything[-1].pid, signal.SIGKILL
