@@ -133,12 +133,12 @@ def _changes(act: Act) -> list[Change]:
         Change(
             node=row.node,
             wave=row.wave,
-            before=act.before[row.node].version,
+            before=act.before[row.node],
             after=row.version,
             outage_s=row.outage_s,
         )
         for row in act.after.values()
-        if row.version != act.before[row.node].version or row.node in act.cordoned
+        if row.node in act.reloaded or row.node in act.cordoned
     ]
 
 

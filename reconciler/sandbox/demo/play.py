@@ -10,6 +10,7 @@ from reconciler.sandbox import audit
 from reconciler.sandbox.demo.board import POLICIES, Board, Row, look
 from reconciler.sandbox.demo.cast import OPERATOR, RECONCILER, SYNC, Cast
 from reconciler.sandbox.errors import SandboxTimeoutError
+from reconciler.sandbox.hosts import FakeHost
 
 CHANNEL: Final = "stable"
 OLD: Final = "2.7.0"
@@ -27,7 +28,9 @@ class Act:
 
     Attributes:
         took_s: from the push until everything had settled.
-        before, after: the board's rows by node.
+        before: node -> version that its machine had loaded when the commit was pushed.
+        after: the board's rows by node.
+        reloaded: nodes on whose machine a module was loaded or unloaded meanwhile, whoever did it.
         cordoned: nodes that were cordoned meanwhile, in the order in which that was committed.
         most_unavailable: at once, from the API server's audit log.
     """
@@ -35,8 +38,9 @@ class Act:
     title: str
     revision: str
     took_s: float
-    before: dict[str, Row]
+    before: dict[str, str]
     after: dict[str, Row]
+    reloaded: frozenset[str]
     cordoned: tuple[str, ...]
     most_unavailable: int
 
@@ -78,7 +82,9 @@ async def play(cast: Cast, show: Show) -> Verdict:
 
 
 async def _act(cast: Cast, title: str, commit: Callable[[], str], show: Show) -> Act:
-    before = await look(cast.kube, SYNC)
+    machines = {place.parent.name: FakeHost(place) for place in (cast.directory / "hosts").glob("*/root")}
+    before = {node: machine.loaded_version or "" for node, machine in machines.items()}
+    loads = {node: machine.loads for node, machine in machines.items()}
     begun, since = time.monotonic(), time.time()
     revision = await asyncio.to_thread(commit)
     after = await _settle(cast, f"{title} ({revision[:7]})", revision, show)
@@ -88,8 +94,9 @@ async def _act(cast: Cast, title: str, commit: Callable[[], str], show: Show) ->
         title=title,
         revision=revision,
         took_s=time.monotonic() - begun,
-        before={row.node: row for row in before.rows},
+        before=before,
         after={row.node: row for row in after.rows},
+        reloaded=frozenset(node for node, machine in machines.items() if machine.loads != loads[node]),
         cordoned=tuple(node for begin, node in sorted(intervals) if begin >= since),
         most_unavailable=audit.most_unavailable(log, since),
     )
@@ -123,8 +130,8 @@ def broken(acts: list[Act], budget: int) -> list[str]:
     """The promises of the demo that these acts do not keep, as sentences."""
     adopt, upgrade, revert = acts
     found = []
-    if adopt.cordoned:
-        found.append(f"adopting cordoned {', '.join(adopt.cordoned)}")
+    if touched := sorted({*adopt.cordoned, *adopt.reloaded}):
+        found.append(f"adopting touched {', '.join(touched)}")
     for act, version in ((adopt, OLD), (upgrade, NEW), (revert, OLD)):
         found += [
             f"{act.title}: {row.node} runs {row.version or 'nothing'}, not {version}"
