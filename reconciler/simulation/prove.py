@@ -25,23 +25,63 @@ class Case:
 
 CASES = (
     Case(
-        name="1 node, everything once",
+        name="1 node: a crash, a human cordons and uncordons",
+        setup=Setup(nodes=1, serials=1, limits=Limits(crashes=1, cordons=1, uncordons=1)),
+        quick=True,
+    ),
+    Case(
+        name="1 node: two reboots, two ghost pods",
+        setup=Setup(nodes=1, serials=1, limits=Limits(takes=1, reboots=2, ghosts=2)),
+        quick=True,
+    ),
+    Case(
+        name="1 node, 2 transactions: the target changes twice, a load fails",
+        setup=Setup(nodes=1, serials=2, limits=Limits(edits=2, bad_loads=1)),
+        quick=True,
+    ),
+    Case(
+        name="2 nodes: a crash, also with a write on the wire",
+        setup=Setup(nodes=2, serials=1, limits=Limits(crashes=1)),
+        quick=True,
+    ),
+    Case(
+        name="1 node: people, a reboot, a killed builder, a ghost pod",
         setup=Setup(
-            nodes=1,
-            serials=1,
-            limits=Limits(
-                takes=2,
-                crashes=1,
-                losses=1,
-                cordons=1,
-                uncordons=1,
-                reboots=1,
-                kills=1,
-                ghosts=1,
-                bad_loads=1,
-            ),
+            nodes=1, serials=1, limits=Limits(takes=1, cordons=1, uncordons=1, reboots=1, kills=1, ghosts=1)
         ),
     ),
+    Case(
+        name="1 node: a reboot, a killed builder, a ghost pod",
+        setup=Setup(nodes=1, serials=1, limits=Limits(reboots=1, kills=1, ghosts=1)),
+    ),
+    Case(
+        name="1 node: a lost answer, a reboot, a killed builder",
+        setup=Setup(nodes=1, serials=1, limits=Limits(losses=1, reboots=1, kills=1)),
+    ),
+    Case(
+        name="1 node, 2 transactions: people and a reboot",
+        setup=Setup(nodes=1, serials=2, limits=Limits(cordons=1, uncordons=1, reboots=1)),
+    ),
+    Case(
+        name="2 nodes: a human cordons and uncordons",
+        setup=Setup(nodes=2, serials=1, limits=Limits(cordons=1, uncordons=1)),
+    ),
+    Case(name="2 nodes: a lost answer", setup=Setup(nodes=2, serials=1, limits=Limits(losses=1))),
+    Case(
+        name="2 nodes: a reboot, a ghost pod",
+        setup=Setup(nodes=2, serials=1, limits=Limits(takes=1, reboots=1, ghosts=1)),
+    ),
+    Case(name="2 nodes: a reboot", setup=Setup(nodes=2, serials=1, limits=Limits(reboots=1))),
+    Case(name="2 nodes: the target changes", setup=Setup(nodes=2, serials=1, limits=Limits(edits=1))),
+    Case(
+        name="2 nodes: three take-overs, a crash",
+        setup=Setup(nodes=2, serials=1, limits=Limits(takes=3, crashes=1)),
+    ),
+    Case(
+        name="3 nodes, budget 2, a batch of 2",
+        setup=Setup(nodes=3, serials=1, budget=2, limits=Limits(takes=1)),
+    ),
+    Case(name="2 nodes, 2 transactions each", setup=Setup(nodes=2, serials=2, limits=Limits())),
 )
 
 

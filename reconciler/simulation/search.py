@@ -154,12 +154,15 @@ def _trace(
         state = frontier.popleft()
         if state == end:
             break
-        if liveness:
-            _release(space, state, good)  # numbers values in the same order as the search did
-        for label, after in space.successors(state):
-            if after not in came:
-                came[after] = (state, label)
-                frontier.append(after)
+        try:
+            if liveness:
+                _release(space, state, good)  # numbers values in the same order as the search did
+            for label, after in space.successors(state):
+                if after not in came:
+                    came[after] = (state, label)
+                    frontier.append(after)
+        except Violation:
+            continue  # another property than the one that was looked for
     labels: list[str] = [str(violation)]
     step = came[end]
     while step is not None:
