@@ -42,6 +42,7 @@ def sequence(world: FleetWorld, now: float) -> SyncDecision:
     return SyncDecision(
         actions=(*writes, *_status_write(world, status)),
         plan=course.plan,
+        policies=tuple(sorted(course.groups)),
         settled=not writes and all(rollout.complete for rollout in course.rollouts),
     )
 

@@ -47,7 +47,7 @@ def sync_status(
             status["lastAppliedRevision"] = world.tree.revision
     status["conditions"] = [
         _kept(condition | {"observedGeneration": world.sync.generation}, served, at)
-        for condition in _conditions(world, rollouts, progress, stall)
+        for condition in _conditions(world, rollouts, progress, stall, applied=applied)
     ]
     return status
 
@@ -130,6 +130,8 @@ def _conditions(
     rollouts: Sequence[Rollout],
     progress: Mapping[str, Sequence[Progress]],
     stall: Stall | None,
+    *,
+    applied: bool,
 ) -> list[dict[str, str]]:
     """Ready always; Reconciling and Stalled only while true (kstatus)."""
     if stall is not None:
@@ -146,6 +148,8 @@ def _conditions(
         return [
             _condition("Ready", "True", SyncReason.OBSERVING, what or "every node is as the repository says")
         ]
+    if not what and not applied:
+        what = "policies are being written"
     if not what:
         return [_condition("Ready", "True", SyncReason.APPLIED, "every node is as the repository says")]
     return [

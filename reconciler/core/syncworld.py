@@ -103,4 +103,5 @@ class SyncDecision:
     plan: Plan | None = None
     refused: tuple[Refusal, ...] = ()
     stall: Stall | None = None
+    policies: tuple[str, ...] = ()  # names of all that the commit renders
     settled: bool = False  # nothing is left to do for this commit, in any wave

@@ -1,0 +1,114 @@
+"""`ttfleet run`: the reconciler process. Makes the cluster's policies follow the fleet repository, wave by wave."""
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from reconciler.adapters.kube import ConnectError, Kube
+from reconciler.commands.errors import EXIT_USAGE, Failure
+from reconciler.core.syncworld import SyncView
+from reconciler.sync.driver import Driver
+from reconciler.sync.leader import Leader
+from reconciler.sync.server import FleetServer
+from schema.names import NAMESPACE_DEFAULT
+from schema.sync import SyncMode, SyncSpec
+
+
+def default_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ttfleet"
+
+
+@click.command("run")
+@click.option(
+    "--kubeconfig",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Else $KUBECONFIG, or the pod's account.",
+)
+@click.option("--context", help="Of the kubeconfig.")
+@click.option("--namespace", default=NAMESPACE_DEFAULT, show_default=True, help="Of the Lease.")
+@click.option(
+    "--path",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Follow this directory instead of what the FleetSync names; enforces where there is no FleetSync.",
+)
+@click.option("--cluster", default="", help="Name of this cluster in --path, where it has several.")
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=default_cache,
+    show_default="$XDG_CACHE_HOME/ttfleet",
+    help="Directory for git caches; may be deleted at any time.",
+)
+@click.option(
+    "--lease-seconds",
+    type=click.FloatRange(2),
+    default=10.0,
+    show_default=True,
+    help="Silence after which another reconciler takes over.",
+)
+@click.option("--single", is_flag=True, help="Take no Lease: this is the only reconciler.")
+@click.option("--verbose", "-v", is_flag=True, help="Also routine status writes.")
+def command(
+    kubeconfig: str | None,
+    context: str | None,
+    namespace: str,
+    path: Path | None,
+    cluster: str,
+    cache: Path,
+    lease_seconds: float,
+    single: bool,
+    verbose: bool,
+) -> None:
+    """Follow the FleetSync of the cluster until SIGTERM or Ctrl-C."""
+    set_up_logging(verbose=verbose)
+
+    async def run() -> None:
+        async with await Kube.connect(kubeconfig, context, user_agent="ttfleet-reconciler") as kube:
+            driver = Driver(server=FleetServer(kube=kube), cache=cache)
+            follow_path(driver.server, path, cluster)
+            driver.server.changed = driver.wake.set
+            driver.server.heard = driver.heard
+            if not single:
+                identity = f"{socket.gethostname()}-{secrets.token_hex(4)}"  # unique per process start
+                driver.leader = Leader(kube, namespace, identity, lease_seconds)
+            stopping = asyncio.Event()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+            await driver.run(stopping)
+
+    try:
+        asyncio.run(run())
+    except ConnectError as error:
+        raise Failure(str(error), EXIT_USAGE) from error
+
+
+def follow_path(server: FleetServer, path: Path | None, cluster: str) -> None:
+    """Read a directory, whatever the FleetSync names; without a FleetSync enforce it."""
+    if path is None:
+        return
+    spec = SyncSpec(path=str(path), cluster=cluster, mode=SyncMode.ENFORCE)
+    server.standalone = SyncView(name="fleet", spec=spec)
+
+    def override(served: SyncSpec) -> SyncSpec:
+        return replace(served, url="", path=str(path), secret="", cluster=cluster or served.cluster)
+
+    server.override = override
+
+
+def set_up_logging(*, verbose: bool) -> None:
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(message)s",
+        force=True,
+    )
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
+    logging.getLogger("ttfleet").setLevel(logging.DEBUG if verbose else logging.INFO)
