@@ -25,9 +25,7 @@ ALLOWED = [
     (OPERATOR, "get list watch delete", "/pods", ELSEWHERE),
     (OPERATOR, "create", "/pods/eviction", ELSEWHERE),
     (OPERATOR, "create", "/pods", OWN),
-    (OPERATOR, "get", "/pods/log", OWN),
-    (OPERATOR, "create patch", "apps/daemonsets", OWN),
-    (OPERATOR, "get list watch", "apps/daemonsets", ELSEWHERE),
+    (OPERATOR, "get list watch create patch", "apps/daemonsets", OWN),
     (OPERATOR, "create patch", "/events", ELSEWHERE),
     (OPERATOR, "get list watch", POLICIES, ""),
     (OPERATOR, "patch", POLICIES + "/status", ""),
@@ -51,9 +49,10 @@ FORBIDDEN = [
     (OPERATOR, "create update delete", "/nodes", ""),
     (OPERATOR, "patch update", "/nodes/status", ""),
     (OPERATOR, "create patch update", "/pods", ELSEWHERE),
+    (OPERATOR, "patch update", "/pods", OWN),
     (OPERATOR, "get create", "/pods/exec", OWN),
     (OPERATOR, "get list", "/secrets", OWN),
-    (OPERATOR, "create patch update delete", "apps/daemonsets", ELSEWHERE),
+    (OPERATOR, "get list create patch update delete", "apps/daemonsets", ELSEWHERE),
     (OPERATOR, "create patch update delete", POLICIES, ""),  # git owns the spec
     (OPERATOR, "create patch update delete", SYNCS, ""),
     (OPERATOR, "patch update", SYNCS + "/status", ""),  # the reconciler's
