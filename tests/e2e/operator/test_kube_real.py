@@ -460,7 +460,7 @@ def test_the_informer_outlives_a_killed_api_server(tmp_path):
                         assert made.ok, made.message
                         await until(lambda: informer.store.get("after") is not None)
                     finally:
-                        server.terminate()
+                        server.kill()  # a graceful end waits for the watches of the others
                         server.wait(BOUND_S)
 
     run(test)
