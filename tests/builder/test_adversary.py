@@ -125,7 +125,9 @@ class Play:
         self.let_go()
         for _ in range(8):
             claim = self.bench.register.claim
-            if (claim and claim.result is Result.REBOOT_REQUIRED) or self.bench.machine.loaded_version is None:
+            if (
+                claim and claim.result is Result.REBOOT_REQUIRED
+            ) or self.bench.machine.loaded_version is None:
                 self.reboot()
             keep_once(self.bench.context())
             self.permit()

@@ -590,3 +590,21 @@ def test_an_entry_left_by_an_earlier_transaction_is_closed_first(bench_of, kille
     assert swap(bench.context(id_="f" * 16)).result is Result.OK
     assert {entry.id for entry in read_journal(bench.machine.host).closed} == {"0123456789abcdef", "f" * 16}
     ended(bench, version="2.8.0", result=Result.OK)
+
+
+def test_once_falling_back_the_target_is_not_tried_again(bench_of, killed):
+    """The target failed once and might load now; whoever comes goes on with the way back all the same."""
+    seen = 0
+    for at in range(1, operations(bench_of, "fallback") + 1):
+        bench = bench_of()
+        bench.permit()
+        bench.machine.fail("insmod", "ENOMEM", version="2.8.0", times=1)
+        with pytest.raises(killed):
+            swap(bench.context(at=at))
+        entry = read_journal(bench.machine.host).open
+        if entry is None or entry.step is not Step.FALLING_BACK:
+            continue
+        seen += 1
+        assert swap(bench.context()).result is Result.ROLLED_BACK
+        ended(bench, version="2.7.0", result=Result.ROLLED_BACK)
+    assert seen > 1
