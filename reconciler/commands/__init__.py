@@ -19,6 +19,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "cluster": ("cluster", "A real control plane on loopback, in the background."),
     "apply": ("apply", "One pass: fetch, plan, guard, apply, and what became of every policy."),
     "run": ("run", "The reconciler: the cluster follows its fleet repository, wave by wave."),
+    "status": ("status", "Where the fleet is: plan, waves, nodes at work, what is blocked."),
     "render": ("render", "The policies of a fleet directory, as YAML or JSON."),
     "plan": ("plan", "What a fleet directory changes, node by node, without a cluster."),
     "demo": (
