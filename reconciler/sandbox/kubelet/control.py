@@ -54,7 +54,7 @@ class ControlServer:
 
     async def _act(self, asked: Mapping[str, Any]) -> Any:
         if asked["verb"] == "list":
-            return {name: node.up for name, node in self._nodes.nodes.items()}
+            return {name: node.up for name, node in sorted(self._nodes.nodes.items())}
         await _verb(self._nodes.node(asked["node"]), asked)
         return None
 

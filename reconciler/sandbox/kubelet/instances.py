@@ -14,6 +14,7 @@ from reconciler.sandbox import processes
 from reconciler.sandbox.kubelet.behaviour import Behaviour
 from reconciler.sandbox.kubelet.logs import LogFile
 from reconciler.sandbox.kubelet.records import EXIT_KILLED
+from reconciler.sandbox.kubelet.strays import kill_tree
 from schema.names import DEVICE_DIRECTORY, DEVICE_RESOURCE_PREFIX
 
 PUMP_BOUND_S = 2.0  # how long we read on after the end of a process whose children keep its output open
@@ -72,7 +73,10 @@ class Process:
 
     async def wait(self) -> int:
         code = await self._process.wait()
-        self.kill()  # what it left running ends with it, as in a container
+        with suppress(ProcessLookupError):
+            os.killpg(
+                self._process.pid, signal.SIGKILL
+            )  # what it left running ends with it, as in a container
         with suppress(TimeoutError):
             await asyncio.wait_for(self._pump, PUMP_BOUND_S)
         self._log.finish()
@@ -83,8 +87,8 @@ class Process:
             self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process.returncode is None:
+            kill_tree(self._process.pid)
 
     async def probe(self, command: Sequence[str]) -> bool:
         argv = [sys.executable if command[0].startswith("python") else command[0], *command[1:]]

@@ -1,7 +1,10 @@
 """All hollow nodes of a plane: made, found again after a restart, and told what to do."""
 
 import asyncio
+import fcntl
 import json
+import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,13 +18,15 @@ from reconciler.sandbox.hosts.machine import FakeHost
 from reconciler.sandbox.kubelet import nodestatus
 from reconciler.sandbox.kubelet.machine import Machine, Settings
 from reconciler.sandbox.kubelet.node import HollowNode, NodeSpec, RegisterError
-from reconciler.sandbox.kubelet.orphans import end_strays
 from reconciler.sandbox.kubelet.pods import Pod
 from reconciler.sandbox.kubelet.server import LogServer, tls
+from reconciler.sandbox.kubelet.strays import end_strays
 from reconciler.sandbox.plane import Plane
 from schema.names import LABEL_PRESENT
 
 CLOSING_S: Final = 0.05  # TLS connections of requests that were cut say farewell
+LOCK: Final = "hollow.lock"
+LOCK_BOUND_S: Final = 5.0  # a predecessor that was killed may still be going
 SPEC: Final = "node.json"
 ROOT: Final = "root"
 NFD: Final = "system:serviceaccount:node-feature-discovery:nfd-master"
@@ -40,9 +45,11 @@ class HollowNodes:
         self.settings = settings or Settings()
         self.nodes: dict[str, HollowNode] = {}
         self._feature_discovery: Kube | None = None
+        self._lock: int | None = None
 
     async def __aenter__(self) -> Self:
         self.directory.mkdir(parents=True, exist_ok=True)
+        self._lock = await _lock(self.directory)
         await asyncio.to_thread(end_strays, self.directory)
         user = self.plane.kubeconfig_for_user(NFD, ("system:masters",))
         self._feature_discovery = await Kube.connect(user, user_agent="nfd-master")
@@ -61,6 +68,9 @@ class HollowNodes:
         if self._feature_discovery:
             await self._feature_discovery.close()
         await asyncio.sleep(CLOSING_S)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     async def resume(self) -> list[HollowNode]:
         """Start the nodes that are on disk."""
@@ -155,3 +165,23 @@ class HollowNodes:
         )
         if not answer.ok:
             raise RegisterError(f"labels of node {name}: {answer.code} {answer.message}")
+
+
+async def _lock(directory: Path) -> int:
+    """One process plays the nodes of a directory; the kernel drops the lock with the process.
+
+    Raises:
+        SandboxError: another one does.
+    """
+    descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + LOCK_BOUND_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                raise SandboxError(f"hollow nodes run in {directory} already") from None
+            await asyncio.sleep(0.1)
+        else:
+            return descriptor

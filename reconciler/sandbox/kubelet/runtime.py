@@ -1,6 +1,8 @@
 """Which kind of thing a container is, and how it is started."""
 
+import asyncio
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from reconciler.sandbox.kubelet.volumes import SERVICE_ACCOUNT_MOUNT, Volumes
 from schema.names import ENV_SERVICE_ACCOUNT_DIR, ENV_TERMINATION_LOG
 
 #: of our own environment, what a process needs to find its programs
-INHERITED: Final = ("PATH", "LANG", "LC_ALL", "TMPDIR", "PYTHONDONTWRITEBYTECODE")
+INHERITED: Final = ("PATH", "LANG", "LC_ALL", "PYTHONDONTWRITEBYTECODE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +82,15 @@ async def launch(prepared: Launch, log: LogFile, *, age_s: float = 0.0) -> Insta
     if keeps(prepared.arguments):
         interval_s = prepared.machine.settings.keep_s
         return Keeper.start(prepared.arguments, prepared.env, log, interval_s=interval_s)
+    layer = Path(prepared.env["TMPDIR"])  # what a container writes is gone with it
+    await asyncio.to_thread(_empty, layer)
     argv = [sys.executable, "-m", "builder", *prepared.arguments]
-    return await Process.start(argv, prepared.env, prepared.machine.directory, log)
+    return await Process.start(argv, prepared.env, layer, log)
+
+
+def _empty(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
 
 
 def survives(settings: Settings, container: Mapping[str, Any]) -> bool:
@@ -113,7 +122,8 @@ def _builder_environment(
 ) -> dict[str, str]:
     """The pod's variables, with what in a real container are mounts pointing to where those things lie here."""
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    here = {ENV_TERMINATION_LOG: str(termination_log), "HOME": str(machine.directory)}
+    layer = termination_log.parent / "tmp"
+    here = {ENV_TERMINATION_LOG: str(termination_log), "HOME": str(layer), "TMPDIR": str(layer)}
     if account := volumes.mounted(container, SERVICE_ACCOUNT_MOUNT):
         here[ENV_SERVICE_ACCOUNT_DIR] = str(account)
     return {**inherited, **values, **machine.host.env(), **here}

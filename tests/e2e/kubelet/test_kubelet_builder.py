@@ -17,6 +17,7 @@ from schema.names import (
     ANNOTATION_TXN,
     LABEL_INSTALL_MODE,
     LABEL_KMD_VERSION,
+    LABEL_POD_ROLE,
     MANAGER_OPERATOR,
 )
 from schema.target import Mode, Target
@@ -46,6 +47,13 @@ class Fleet:
         manifest = keeper(IMAGE, "hash", namespace=self.namespace, environment={})
         path = f"/apis/apps/v1/namespaces/{self.namespace}/daemonsets"
         assert (await self.kube.create(path, manifest)).ok
+
+    async def keeper_ready(self):
+        """The keeper's pod on this node; others' nodes may come and go."""
+        bound = {"fieldSelector": f"spec.nodeName={self.node}", "labelSelector": f"{LABEL_POD_ROLE}=keep"}
+        async with asyncio.timeout(BOUND_S):
+            while not any(map(ready, (await self.kube.list(self.pods, **bound)).body["items"])):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
 
     async def run(self, role, name, version, **more):
         action = CreatePod(
@@ -91,6 +99,10 @@ class Fleet:
         assert (await self.kube.patch(path, body, field_manager=MANAGER_OPERATOR)).ok
 
 
+def ready(pod):
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions") or ())
+
+
 def facts(node):
     text = (node["metadata"].get("annotations") or {}).get(ANNOTATION_HOST_FACTS)
     return HostFacts.from_json(json.loads(text)) if text else None
@@ -113,7 +125,7 @@ def test_keep_stage_swap_and_a_reboot(hollow, connect, system_namespace, tmp_pat
             node = await fleet.until(lambda it: LABEL_KMD_VERSION in it["metadata"]["labels"])
             assert node["metadata"]["labels"][LABEL_KMD_VERSION] == "2.7.0"
             assert node["metadata"]["labels"][LABEL_INSTALL_MODE] == "container"
-            await all_ready(kube, system_namespace)
+            await fleet.keeper_ready()
 
             await fleet.run(PodRole.STAGE, "ttstage-1", "2.8.0")
             verdict, code = await fleet.verdict("ttstage-1")
@@ -138,21 +150,12 @@ def test_keep_stage_swap_and_a_reboot(hollow, connect, system_namespace, tmp_pat
             await nodes.node("build-1").reboot(down_s=0.2)
             await fleet.until(lambda it: facts(it).boot_id == host.boot_id and facts(it).loaded is not None)
             assert host.loaded_version == "2.8.0"
-            await all_ready(kube, system_namespace)
+            await fleet.keeper_ready()
             # the worker pods ended before the reboot and stay as they ended
             assert (await fleet.verdict("ttswap-a-1"))[1] == 0
 
             for name in ("ttstage-1", "ttswap-none-1", "ttswap-a-1"):
                 await kube.delete(f"{fleet.pods}/{name}")
             await kube.delete(f"/apis/apps/v1/namespaces/{system_namespace}/daemonsets/ttdrv-keep")
-
-    async def all_ready(kube, namespace):
-        path = f"/apis/apps/v1/namespaces/{namespace}/daemonsets/ttdrv-keep"
-        async with asyncio.timeout(BOUND_S):
-            while not is_ready((await kube.get(path)).body["status"]):  # noqa: ASYNC110
-                await asyncio.sleep(0.1)
-
-    def is_ready(status):
-        return status.get("numberReady") == status.get("desiredNumberScheduled") == 1
 
     asyncio.run(scenario())
