@@ -74,7 +74,6 @@ def command(
         async with await Kube.connect(kubeconfig, context, user_agent="ttfleet-reconciler") as kube:
             driver = Driver(server=FleetServer(kube=kube), cache=cache)
             follow_path(driver.server, path, cluster)
-            driver.server.changed = driver.wake.set
             driver.server.heard = driver.heard
             if not single:
                 identity = f"{socket.gethostname()}-{secrets.token_hex(4)}"  # unique per process start

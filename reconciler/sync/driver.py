@@ -5,7 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +46,11 @@ class Driver:
     Attributes:
         cache: directory for git caches.
         leader: None where this is the only reconciler by construction.
-        wake: set to look again; setting it too often costs nothing.
     """
 
     server: FleetServer
     cache: Path
     leader: Leader | None = None
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
     _spec: SyncSpec | None = None
     _repository: Repository | Stall | None = None
     _due_at: float = 0.0
@@ -75,10 +73,12 @@ class Driver:
         async with self.server.running(), self._leading(stopping):
             await first(self.server.synced(), stopping.wait())
             while not stopping.is_set():
-                self.wake.clear()
+                self.server.changed.clear()
                 wait_s = await self._turn() if self.leads else RESYNC_S
                 await first(asyncio.sleep(SPACING_S), stopping.wait())
-                await first(asyncio.sleep(wait_s), self.wake.wait(), self._leadership(), stopping.wait())
+                await first(
+                    asyncio.sleep(wait_s), self.server.changed.wait(), self._leadership(), stopping.wait()
+                )
         await self._watch(None)
 
     @property
@@ -150,7 +150,7 @@ class Driver:
             try:
                 async for _ in awatch(path, recursive=True, yield_on_timeout=False):
                     self._due_at = 0.0
-                    self.wake.set()
+                    self.server.changed.set()
             except (OSError, RuntimeError) as error:
                 log.info("%s cannot be watched just now: %s", path, error)
             await asyncio.sleep(WATCH_AGAIN_S)

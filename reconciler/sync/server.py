@@ -76,6 +76,7 @@ class FleetServer:
     """A `loop.Cluster` for the decision `sequence`.
 
     Attributes:
+        changed: set whenever nodes, policies or FleetSyncs are no longer what they were.
         fetched: what the repository holds.
         chosen: name of the FleetSync to decide for.
         standalone: stands for a FleetSync where the cluster has none; its status is kept here.
@@ -85,7 +86,7 @@ class FleetServer:
     """
 
     kube: Kube
-    changed: Callable[[], None] = lambda: None
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
     heard: Callable[[SyncAction, Outcome], None] = lambda _action, _outcome: None
     override: Callable[[SyncSpec], SyncSpec] = lambda spec: spec
     standalone: SyncView | None = None
@@ -96,7 +97,7 @@ class FleetServer:
     _failed: bool = False
 
     def __post_init__(self) -> None:
-        watch = partial(Informer, self.kube, changed=self.changed)
+        watch = partial(Informer, self.kube, changed=self.changed.set)
         self.nodes: Informer[NodeView] = watch(NODES, node_view, material=_material_node)
         self.policies: Informer[PolicyView] = watch(POLICIES, policy_view)
         self.syncs: Informer[ServedSync] = watch(SYNCS, served_sync)

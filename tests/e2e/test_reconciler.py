@@ -404,3 +404,80 @@ def test_run_changes_nothing_when_the_repository_empties_breaks_or_vanishes(plan
                     assert await policies(kube) == served
 
     asyncio.run(story())
+
+
+def test_run_follows_a_directory_at_once_and_a_second_process_takes_over(plane, connect, tmp_path):
+    fleet = tmp_path / "fleet"
+    write_fleet(fleet, "watch", "2.7.0")
+    sync = fleet_sync("unused")
+    sync["spec"] = {"path": str(fleet), "mode": "Enforce", "interval": "10m"}
+
+    async def story():
+        async with connect() as kube, nodes(kube, "watch"), operator(kube) as playing:
+
+            async def applied():
+                status = (await kube.get(f"{FSYNC}/fleet")).body.get("status", {})
+                return [c for c in status.get("conditions", ()) if c["reason"] == "Applied"]
+
+            assert (await kube.create(FSYNC, sync)).ok
+            async with reconciler(plane, tmp_path) as one:
+                await until(applied)
+                (tmp_path / "two").mkdir()
+                async with reconciler(plane, tmp_path / "two") as two:
+
+                    async def waits():
+                        return "waits" in two.log.read_text() or two.log.stat().st_size == 0
+
+                    await until(waits)
+                    write_fleet(fleet, "watch", "2.8.0")
+
+                    async def swapped():
+                        return len(playing.swaps) == 4 and await applied()
+
+                    await until(swapped)
+                    assert "configure" not in two.log.read_text(), "only the leader writes"
+                    assert one.end(signal.SIGKILL) == -signal.SIGKILL
+                    write_fleet(fleet, "watch", "2.7.0")
+
+                    async def back():
+                        return len(playing.swaps) == 8 and await applied()
+
+                    await until(back)
+                    assert two.end(signal.SIGINT) == 0
+            text = ttfleet("status", "--kubeconfig", plane.kubeconfig)
+            assert "Applied: every node is as the repository says" in text
+            assert "train  canary  1/1   –    done" in text
+
+    asyncio.run(story())
+
+
+def test_a_second_fleet_sync_is_in_conflict(plane, connect, tmp_path):
+    write_fleet(tmp_path / "fleet", "twin", "2.7.0")
+    first, second = fleet_sync("unused"), fleet_sync("unused")
+    for sync, name in ((first, "fleet"), (second, "later")):
+        sync["metadata"] = {"name": name}
+        sync["spec"] = {"path": str(tmp_path / "fleet"), "mode": "Enforce"}
+
+    async def story():
+        async with connect() as kube, nodes(kube, "twin"), operator(kube):
+            assert (await kube.create(FSYNC, first)).ok
+            await asyncio.sleep(1.1)  # creationTimestamp counts whole seconds
+            assert (await kube.create(FSYNC, second)).ok
+            async with reconciler(plane, tmp_path):
+
+                async def conflict():
+                    status = (await kube.get(f"{FSYNC}/later")).body.get("status", {})
+                    return [
+                        c
+                        for c in status.get("conditions", ())
+                        if (c["type"], c["reason"]) == ("Stalled", "Conflict")
+                    ]
+
+                await until(conflict)
+                served = await until(lambda: policies(kube))
+                labels = {
+                    item["metadata"]["labels"]["fleet.tenstorrent.com/sync"] for item in served.values()
+                }
+                assert labels == {"fleet"}
+
+    asyncio.run(story())
