@@ -52,6 +52,7 @@ class Setup:
     budget: int = 1
     serials: int = 2  # transactions of a node, after which the search goes no further
     workers: int = 3  # worker pods of a transaction, likewise
+    lag: bool = False  # what operators know of nodes may be old, but for their own writes and a LIST
     limits: Limits = field(default_factory=Limits)
 
 

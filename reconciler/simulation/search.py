@@ -123,16 +123,18 @@ def _fair(space: Space, s: State) -> State:
 
 def _duty(space: Space, s: State, index: int, *, acting: bool) -> State | None:
     """What an operator does next; it starts nothing new."""
-    term, todo = space.ops.values[s[OPS + index]]
+    op = term, todo, view = space.ops.values[s[OPS + index]]
     if todo and acting:
         (deed, valid), rest = todo[0], todo[1:]
-        return space.act(s, index, term, rest, deed, valid)
+        return space.act(s, index, (term, rest, view), deed, valid)
     if todo or acting:
         return None
-    for choice in reversed(space.decisions(s, term)):
+    if view and view != s[FIRST_NODE::3]:
+        return space.with_op(s, index, (term, todo, s[FIRST_NODE::3]))
+    for choice in reversed(space.decisions(s, op)):
         kept = tuple((deed, valid) for deed, valid in choice if not _starts(space, deed))
         if kept:
-            return space.with_op(s, index, term, kept, s[LEFT])
+            return space.with_op(s, index, (term, kept, view))
     return None
 
 

@@ -31,6 +31,8 @@ from schema.transaction import History, Phase
 LEFT, WANTED, WIRE, OPS, FIRST_NODE = 0, 1, 2, 3, 5  # places in a state
 NOTHING: Final = 0  # on the wire
 Todo = tuple[tuple[int, bool], ...]  # (deed, its version is current)
+View = tuple[int, ...]  # Node objects as an operator knows them; empty where it always knows the newest
+Op = tuple[int, Todo, View]
 Successor = tuple[tuple[object, ...], State]
 
 
@@ -58,7 +60,7 @@ class Space:
         self.pods: Pool[tuple[Pod, ...]] = Pool()
         self.terms: Pool[Term] = Pool()
         self.deeds: Pool[Deed] = Pool()
-        self.ops: Pool[tuple[int, Todo]] = Pool()
+        self.ops: Pool[Op] = Pool()
         self.wires: Pool[tuple[int, bool] | None] = Pool()
         self.left: Pool[Limits] = Pool()
         self._local: dict[tuple[int, int, int], tuple[Step, ...]] = {}
@@ -74,10 +76,10 @@ class Space:
         self.fresh = self.terms.of(Term(identity="me"), term_key(Term(identity="me")))
 
     def start(self) -> State:
-        idle = self.ops.of((self.fresh, ()))
         wire = self.wires.of(None)
         assert wire == NOTHING
         machine = (self.nodes.of(Node()), self.hosts.of(Host()), self.pods.of(()))
+        idle = self.ops.of((self.fresh, (), machine[:1] * self.setup.nodes if self.setup.lag else ()))
         return (self.left.of(self.setup.limits), 0, wire, idle, idle, *machine * self.setup.nodes)
 
     # --- successors ---------------------------------------------------------------------------------------
@@ -96,39 +98,53 @@ class Space:
             yield ("edit",), (left, 1 - s[WANTED], *s[2:])
 
     def _operator(self, s: State, index: int) -> Iterator[Successor]:
-        term, todo = self.ops.values[s[OPS + index]]
+        op = term, todo, view = self.ops.values[s[OPS + index]]
         if not todo:
-            for late, decided in enumerate(self.decisions(s, term)):
-                choice = self._within(decided)
-                takes = choice and self.deeds.values[choice[0][0]].does == "take"
-                left = self._spend(s[LEFT], "takes") if takes else s[LEFT]
-                if choice and left >= 0:
-                    yield ("decides", index, late, choice), self.with_op(s, index, term, choice, left)
-                if takes and len(choice) > 1:
-                    yield ("decides", index, late, choice), self.with_op(s, index, term, choice[1:], s[LEFT])
+            yield from self._decides(s, index, op)
         for place, (deed, valid) in enumerate(todo):
-            rest = todo[:place] + todo[place + 1 :]
-            yield ("acts", index, deed, valid), self.act(s, index, term, rest, deed, valid)
-            yield from self._lost(s, index, term, rest, deed, valid)
+            rest = (term, todo[:place] + todo[place + 1 :], view)
+            yield ("acts", index, deed, valid), self.act(s, index, rest, deed, valid)
+            yield from self._lost(s, index, rest, deed, valid)
+        for n, known in enumerate(view):
+            if known != s[FIRST_NODE + 3 * n]:
+                yield ("sees", index, n), self.with_op(s, index, (term, todo, self.updated(s, view, n)))
         if todo or term != self.fresh:
             left = self._spend(s[LEFT], "crashes")
             if left >= 0:
-                yield ("crash", index), self.with_op(s, index, self.fresh, (), left)
+                yield ("crash", index), self.with_op(s, index, self.reborn(s), left)
 
-    def _lost(
-        self, s: State, index: int, term: int, rest: Todo, deed: int, valid: bool
-    ) -> Iterator[Successor]:
+    def _decides(self, s: State, index: int, op: Op) -> Iterator[Successor]:
+        term, _, view = op
+        for late, decided in enumerate(self.decisions(s, op)):
+            choice = self._within(decided)
+            takes = choice and self.deeds.values[choice[0][0]].does == "take"
+            left = self._spend(s[LEFT], "takes") if takes else s[LEFT]
+            label = ("decides", index, late, choice)
+            if choice and left >= 0:
+                yield label, self.with_op(s, index, (term, choice, view), left)
+            if takes and len(choice) > 1:
+                yield label, self.with_op(s, index, (term, choice[1:], view))
+
+    def reborn(self, s: State) -> Op:
+        """An operator process that has just started: it remembers nothing and has listed everything."""
+        return self.fresh, (), (s[FIRST_NODE::3] if self.setup.lag else ())
+
+    def updated(self, s: State, view: View, n: int) -> View:
+        """A watch event or an answer has told an operator about node n."""
+        return (*view[:n], s[FIRST_NODE + 3 * n], *view[n + 1 :])
+
+    def _lost(self, s: State, index: int, rest: Op, deed: int, valid: bool) -> Iterator[Successor]:
         """The write goes out and no answer comes, or the process dies right after sending it."""
         if s[WIRE] != NOTHING or self.deeds.values[deed].does == "scan":
             return
         sent = (s[LEFT], s[WANTED], self.wires.of((deed, valid)), *s[OPS:])
         left = self._spend(s[LEFT], "losses")
         if left >= 0:
-            unknown = self._absorb(term, deed, Verb.UNKNOWN)
-            yield ("sends", index, deed), self.with_op(sent, index, unknown, rest, left)
+            unknown = self._absorb(rest[0], deed, Verb.UNKNOWN)
+            yield ("sends", index, deed), self.with_op(sent, index, (unknown, *rest[1:]), left)
         left = self._spend(s[LEFT], "crashes")
         if left >= 0:
-            yield ("sends and crashes", index, deed), self.with_op(sent, index, self.fresh, (), left)
+            yield ("sends and crashes", index, deed), self.with_op(sent, index, self.reborn(s), left)
 
     def _wire(self, s: State) -> Iterator[Successor]:
         found = self.wires.values[s[WIRE]]
@@ -180,12 +196,26 @@ class Space:
 
     # --- what operators do --------------------------------------------------------------------------------
 
-    def decisions(self, s: State, term: int) -> tuple[Todo, ...]:
+    def decisions(self, s: State, op: Op) -> tuple[Todo, ...]:
         """What an operator may decide now: soon after everything that is stored or a day later, in any order."""
-        key = (term, s[WANTED], *s[FIRST_NODE::3], *s[FIRST_NODE + 2 :: 3])
+        term, _, view = op
+        found = self._decisions(s, term, view or s[FIRST_NODE::3])
+        if not view or view == s[FIRST_NODE::3]:
+            return found
+        return tuple(tuple((d, v and not self._overtaken(s, d, view)) for d, v in todo) for todo in found)
+
+    def _overtaken(self, s: State, deed: int, view: View) -> bool:
+        """The write carries the version of a state that is no longer the node's; row 4 carries that of row 2."""
+        does = self.deeds.values[deed].does
+        if not isinstance(does, Write) or does.step is Row.CORDON:
+            return False
+        return view[does.node] != s[FIRST_NODE + 3 * does.node]
+
+    def _decisions(self, s: State, term: int, known: tuple[int, ...]) -> tuple[Todo, ...]:
+        key = (term, s[WANTED], *known, *s[FIRST_NODE + 2 :: 3])
         found = self._decided.get(key)
         if found is None:
-            nodes = tuple(self.nodes.values[i] for i in s[FIRST_NODE::3])
+            nodes = tuple(self.nodes.values[i] for i in known)
             pods = tuple(self.pods.values[i] for i in s[FIRST_NODE + 2 :: 3])
             wanted = VERSIONS[s[WANTED]]
             made = [
@@ -210,18 +240,21 @@ class Space:
         numbered = ((self.deeds.of(deed, key_of(deed)), valid) for deed, valid in wants)
         return tuple(dict.fromkeys(numbered))
 
-    def act(self, s: State, index: int, term: int, rest: Todo, deed: int, valid: bool) -> State:
-        """One act of an operator with the server's answer."""
-        if self.deeds.values[deed].does == "scan":
+    def act(self, s: State, index: int, rest: Op, deed: int, valid: bool) -> State:
+        """One act of an operator with the server's answer; `rest` is the operator without that act."""
+        does = self.deeds.values[deed].does
+        if does == "scan":
             nodes = tuple(self.nodes.values[i] for i in s[FIRST_NODE::3])
-            foreign = self.mind.foreign(self.terms.values[term], nodes)
-            return self.with_op(s, index, self._absorb(term, deed, Verb.DONE, foreign), rest, s[LEFT])
-        mine = self.ops.of((term, rest))
-        before = self._replaced(s, OPS + index, mine)
+            foreign = self.mind.foreign(self.terms.values[rest[0]], nodes)
+            known = self._absorb(rest[0], deed, Verb.DONE, foreign)
+            return self.with_op(s, index, (known, rest[1], s[FIRST_NODE::3] if rest[2] else ()))
+        before = self._replaced(s, OPS + index, self.ops.of(rest))
         after, taken = self._do(before, deed, valid)
-        term, rest = self.ops.values[after[OPS + index]]
+        term, todo, view = self.ops.values[after[OPS + index]]
         known = self._absorb(term, deed, Verb.DONE if taken else Verb.CONFLICT)
-        return self.with_op(after, index, known, rest, after[LEFT])
+        if view and taken and isinstance(does, Write):
+            view = self.updated(after, view, does.node)
+        return self.with_op(after, index, (known, todo, view))
 
     def _do(self, s: State, deed: int, valid: bool) -> tuple[State, bool]:
         """The server's part: (state, whether it was taken)."""
@@ -327,20 +360,20 @@ class Space:
         """An operator, once somebody has written node n."""
         found = self._op_node.get((op, n))
         if found is None:
-            term, todo = self.ops.values[op]
+            term, todo, view = self.ops.values[op]
             after = without_node_version(self.terms.values[term], node_name(n))
             writes = tuple((d, v and not self._is_write(d, n)) for d, v in todo)
-            found = self._op_node[op, n] = self.ops.of((self.terms.of(after, term_key(after)), writes))
+            found = self._op_node[op, n] = self.ops.of((self.terms.of(after, term_key(after)), writes, view))
         return found
 
     def _lease_written(self, op: int) -> int:
         """An operator, once somebody has written the Lease."""
         found = self._op_lease.get(op)
         if found is None:
-            term, todo = self.ops.values[op]
+            term, todo, view = self.ops.values[op]
             after = without_lease_version(self.terms.values[term])
             writes = tuple((d, v and self.deeds.values[d].does not in ("take", "renew")) for d, v in todo)
-            found = self._op_lease[op] = self.ops.of((self.terms.of(after, term_key(after)), writes))
+            found = self._op_lease[op] = self.ops.of((self.terms.of(after, term_key(after)), writes, view))
         return found
 
     def _wire_node(self, wire: int, n: int) -> int:
@@ -382,10 +415,13 @@ class Space:
             found = self._tidy[pods, node] = self.pods.of(tuple(kept))
         return found
 
-    def with_op(self, s: State, index: int, term: int, todo: Todo, left: int) -> State:
-        op = self.ops.of((term, todo))
-        first, second = (op, s[OPS + 1]) if index == 0 else (s[OPS], op)
-        return self._ordered((left, s[WANTED], s[WIRE], first, second, *s[FIRST_NODE:]))
+    def with_op(self, s: State, index: int, op: Op, left: int = -1) -> State:
+        """The state with one operator changed, and perhaps a strike spent."""
+        made = self.ops.of(op)
+        first, second = (made, s[OPS + 1]) if index == 0 else (s[OPS], made)
+        return self._ordered(
+            (s[LEFT] if left < 0 else left, s[WANTED], s[WIRE], first, second, *s[FIRST_NODE:])
+        )
 
     def _replaced(self, s: State, place: int, value: int) -> State:
         return (*s[:place], value, *s[place + 1 :])
