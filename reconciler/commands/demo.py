@@ -138,7 +138,7 @@ def _changes(act: Act) -> list[Change]:
             outage_s=row.outage_s,
         )
         for row in act.after.values()
-        if row.node in act.reloaded or row.node in act.cordoned
+        if row.node in act.loads or row.node in act.cordoned
     ]
 
 

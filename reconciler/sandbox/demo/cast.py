@@ -15,6 +15,7 @@ from reconciler.sandbox.binaries import Binaries
 from reconciler.sandbox.demo import board, workloads
 from reconciler.sandbox.demo.repository import BRANCH, FleetRepository
 from reconciler.sandbox.errors import SandboxError
+from reconciler.sandbox.hosts import FakeHost
 from reconciler.sandbox.hosts.source import create_source_repository
 from reconciler.sandbox.install import install
 from reconciler.sandbox.plane import Plane
@@ -38,6 +39,7 @@ POOL_LABEL: Final = "acme.io/pool"  # what the example fleet selects by
 NODES_BOUND_S: Final = 60.0
 OPERATOR: Final = "operator"
 RECONCILER: Final = "reconciler"
+HOLLOW: Final = "hollow"
 
 
 @dataclass(kw_only=True)
@@ -45,7 +47,7 @@ class Cast:
     """Everything that runs during a demo.
 
     Attributes:
-        commands: argv of ttfleet's own processes, so that one can be started again after it was killed.
+        commands: argv of hollow nodes, operator and reconciler, so that each can be started again after it was killed.
         running: the same processes as they run.
     """
 
@@ -53,14 +55,29 @@ class Cast:
     plane: Plane
     kube: Kube
     repository: FleetRepository
-    children: list[Child]
+    git: Child
     commands: dict[str, list[str | Path]] = field(default_factory=dict)
     running: dict[str, Child] = field(default_factory=dict)
 
     def start(self, name: str) -> None:
-        """Start (again) one of ttfleet's processes."""
+        """Start one of the processes (again)."""
         child = processes.start(name, self.commands[name], self.directory / "logs" / f"{name}.log")
         self.running[name] = child
+
+    def kill(self, name: str) -> None:
+        """End one of them as an OOM killer would, in whatever it is doing."""
+        child = self.running.pop(name)
+        child.process.kill()
+        child.process.wait()
+
+    @property
+    def hosts(self) -> dict[str, FakeHost]:
+        """Node -> its machine."""
+        return {place.parent.name: FakeHost(place) for place in sorted(self.hosts_directory.glob("*/root"))}
+
+    @property
+    def hosts_directory(self) -> Path:
+        return self.directory / "hosts"
 
     def check(self) -> None:
         """Nothing, while everybody lives.
@@ -69,13 +86,18 @@ class Cast:
             SandboxError: a process has ended; with the end of its log.
         """
         self.plane.check()
-        for child in (*self.children, *self.running.values()):
+        for child in (self.git, *self.running.values()):
             child.check()
 
 
 @asynccontextmanager
-async def cast(directory: Path, binaries: Binaries) -> AsyncIterator[Cast]:
+async def cast(directory: Path, binaries: Binaries, *, nodes: int | None = None) -> AsyncIterator[Cast]:
     """Start everything but ttfleet itself: plane, installation, git server, nodes, workloads.
+
+    Args:
+        directory: where everything goes; empty.
+        binaries: of the control plane.
+        nodes: how many; None: as many as the example fleet's inventory has.
 
     Raises:
         SandboxError: something did not start; with the end of its log.
@@ -91,18 +113,13 @@ async def cast(directory: Path, binaries: Binaries) -> AsyncIterator[Cast]:
         repository = FleetRepository.create(
             directory, served=served, name=FLEET_NAME, source_url=git.url(SOURCE_NAME)
         )
-        inventory = _inventory()
-        hollow = _hollow(directory, plane, inventory, commits)
-        stack.callback(processes.stop, [hollow])
-        found = Cast(
-            directory=directory,
-            plane=plane,
-            kube=kube,
-            repository=repository,
-            children=[git.child, hollow],
-        )
+        found = Cast(directory=directory, plane=plane, kube=kube, repository=repository, git=git.child)
         stack.callback(lambda: processes.stop(found.running.values()))
-        await _nodes_ready(hollow, len(inventory))
+        inventory = _inventory()
+        count = nodes or len(inventory)
+        found.commands[HOLLOW] = _hollow(found, inventory, count, commits)
+        found.start(HOLLOW)
+        await _nodes_ready(found.running[HOLLOW], count)
         await _create(kube, workloads.manifests())
         await _prepare(found, git.url(FLEET_NAME))
         yield found
@@ -115,15 +132,16 @@ def _inventory() -> list[dict[str, Any]]:
     return nodes
 
 
-def _hollow(directory: Path, plane: Plane, inventory: list[dict[str, Any]], commits: dict[str, str]) -> Child:
+def _hollow(
+    found: Cast, inventory: list[dict[str, Any]], count: int, commits: dict[str, str]
+) -> list[str | Path]:
     """One process that plays them all; every host runs the inventory's version already."""
     [version] = {node["version"] for node in inventory}
     [pool] = {node["labels"][POOL_LABEL] for node in inventory}
     prefix = inventory[0]["name"].rstrip("0123456789")
-    argv = _ttfleet("hollow", "--plane", plane.directory, "--hosts", directory / "hosts")
-    argv += ["--nodes", str(len(inventory)), "--prefix", prefix, "--label", f"{POOL_LABEL}={pool}"]
-    argv += ["--installed", f"{version}@{commits[version]}"]
-    return processes.start("hollow nodes", argv, directory / "logs" / "hollow.log")
+    argv = _ttfleet("hollow", "--plane", found.plane.directory, "--hosts", found.hosts_directory)
+    argv += ["--nodes", str(count), "--prefix", prefix, "--label", f"{POOL_LABEL}={pool}"]
+    return [*argv, "--installed", f"{version}@{commits[version]}"]
 
 
 async def _nodes_ready(hollow: Child, count: int) -> None:

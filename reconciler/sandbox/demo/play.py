@@ -10,7 +10,6 @@ from reconciler.sandbox import audit
 from reconciler.sandbox.demo.board import POLICIES, Board, Row, look
 from reconciler.sandbox.demo.cast import OPERATOR, RECONCILER, SYNC, Cast
 from reconciler.sandbox.errors import SandboxTimeoutError
-from reconciler.sandbox.hosts import FakeHost
 
 CHANNEL: Final = "stable"
 OLD: Final = "2.7.0"
@@ -30,7 +29,7 @@ class Act:
         took_s: from the push until everything had settled.
         before: node -> version that its machine had loaded when the commit was pushed.
         after: the board's rows by node.
-        reloaded: nodes on whose machine a module was loaded or unloaded meanwhile, whoever did it.
+        loads: node -> how often a module was loaded on its machine meanwhile, whoever did it; only nodes with any.
         cordoned: nodes that were cordoned meanwhile, in the order in which that was committed.
         most_unavailable: at once, from the API server's audit log.
     """
@@ -40,7 +39,7 @@ class Act:
     took_s: float
     before: dict[str, str]
     after: dict[str, Row]
-    reloaded: frozenset[str]
+    loads: dict[str, int]
     cordoned: tuple[str, ...]
     most_unavailable: int
 
@@ -76,13 +75,19 @@ async def play(cast: Cast, show: Show) -> Verdict:
         ),
         ("git revert brings 2.7.0 back", repository.revert),
     )
-    acts = [await _act(cast, title, commit, show) for title, commit in steps]
+    acts = [await act(cast, title, commit, show) for title, commit in steps]
     budget = await _budget(cast)
     return Verdict(acts=tuple(acts), budget=budget, broken=tuple(broken(acts, budget)))
 
 
-async def _act(cast: Cast, title: str, commit: Callable[[], str], show: Show) -> Act:
-    machines = {place.parent.name: FakeHost(place) for place in (cast.directory / "hosts").glob("*/root")}
+async def act(cast: Cast, title: str, commit: Callable[[], str], show: Show) -> Act:
+    """Push one commit and watch until everything has settled.
+
+    Raises:
+        SandboxError: a process ended.
+        SandboxTimeoutError: it did not settle within `ACT_BOUND_S`.
+    """
+    machines = cast.hosts
     before = {node: machine.loaded_version or "" for node, machine in machines.items()}
     loads = {node: machine.loads for node, machine in machines.items()}
     begun, since = time.monotonic(), time.time()
@@ -96,7 +101,7 @@ async def _act(cast: Cast, title: str, commit: Callable[[], str], show: Show) ->
         took_s=time.monotonic() - begun,
         before=before,
         after={row.node: row for row in after.rows},
-        reloaded=frozenset(node for node, machine in machines.items() if machine.loads != loads[node]),
+        loads={node: more for node, machine in machines.items() if (more := machine.loads - loads[node])},
         cordoned=tuple(node for begin, node in sorted(intervals) if begin >= since),
         most_unavailable=audit.most_unavailable(log, since),
     )
@@ -130,7 +135,7 @@ def broken(acts: list[Act], budget: int) -> list[str]:
     """The promises of the demo that these acts do not keep, as sentences."""
     adopt, upgrade, revert = acts
     found = []
-    if touched := sorted({*adopt.cordoned, *adopt.reloaded}):
+    if touched := sorted({*adopt.cordoned, *adopt.loads}):
         found.append(f"adopting touched {', '.join(touched)}")
     for act, version in ((adopt, OLD), (upgrade, NEW), (revert, OLD)):
         found += [
