@@ -17,6 +17,7 @@ from reconciler.core.world import CordonOwner, LeaseView, NodeView, PolicyView, 
 from schema import names
 from schema.policy import Budget, Drain, PolicySpec, Requirement, Selector, Source
 from schema.states import NodeState, Reason
+from schema.sync import SyncMode, SyncSpec, WaveState
 from schema.target import Mode, Vacate
 
 ROOT = Path(__file__).parents[2]
@@ -291,3 +292,48 @@ def test_the_status_that_is_written_is_the_status_that_is_served():
     status = sample_status()
     jsonschema.validate(status, closed(schema("ttdp", "status")))
     assert set(keys(status)) == {path for path, _ in fields(schema("ttdp", "status"))}
+
+
+SYNC_SAMPLES = {
+    "url": "https://example.com/fleet.git",
+    "path": "/fleet",
+    "ref": "release",
+    "cluster": "prod",
+    "interval": "17s",
+    "secretRef": {"name": "s"},
+    "suspend": True,
+    "mode": "Enforce",
+    "prune": False,
+}
+
+
+@pytest.mark.parametrize(
+    "name", [path[0] for path, _ in fields(schema("fleetsync", "spec")) if len(path) == 1]
+)
+def test_every_field_of_a_fleet_sync_is_read(name):
+    assert SyncSpec.from_json({name: SYNC_SAMPLES[name]}) != SyncSpec.from_json({})
+
+
+def test_every_value_of_a_fleet_sync_is_used_by_code():
+    used = attributes(ROOT / "reconciler")
+    assert not [name for name in SyncSpec.__dataclass_fields__ if name not in used]
+
+
+def test_every_field_of_a_fleet_syncs_status_is_written():
+    tree = ast.parse((ROOT / "reconciler" / "core" / "syncstatus.py").read_text(encoding="utf-8"))
+    written = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    served = {path[-1] for path, _ in fields(schema("fleetsync", "status")) if path[-1] != "[]"}
+    assert served <= written | {
+        "type",
+        "status",
+        "reason",
+        "message",
+        "observedGeneration",
+        "lastTransitionTime",
+    }
+
+
+def test_enums_of_a_fleet_sync_are_those_of_the_code():
+    assert schema("fleetsync", "spec")["properties"]["mode"]["enum"] == [str(mode) for mode in SyncMode]
+    states = schema("fleetsync", "status")["properties"]["waves"]["items"]["properties"]["state"]["enum"]
+    assert states == [str(state) for state in WaveState]
