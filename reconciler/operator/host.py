@@ -1,6 +1,6 @@
 """kopf hosts the process: credentials of its own connection, liveness, and a second watch that wakes the tick.
 
-It decides and writes nothing (docs/adr, "kopf hosts, the loop decides"): no change handlers, no finalizers, no timers. Stopping order: our loop
+It decides and writes nothing (docs/adr/0001): no change handlers, no finalizers, no timers. Stopping order: our loop
 finishes its tick and gives the Lease up, then kopf is told to stop; kopf alone would cancel every task that was
 created after its start, wherever it stands. kopf that returns unasked ends the process with an error.
 """
