@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from reconciler.adapters.kube import ConnectError, Kube
+from reconciler.adapters.source import DirectorySource
 from reconciler.commands.errors import (
     EXIT_FINDINGS,
     EXIT_GUARD,
@@ -19,6 +20,7 @@ from reconciler.commands.errors import (
     EXIT_USAGE,
     Failure,
 )
+from reconciler.commands.fleet import choose_cluster, read_tree
 from reconciler.commands.run import default_cache, follow_path
 from reconciler.core.actions import Outcome, Verb
 from reconciler.core.sequence import sequence
@@ -104,6 +106,8 @@ def command(
     """Apply a commit once, whatever the FleetSync's mode; waves that have to wait for nodes stay closed."""
     logging.getLogger("reconciler").setLevel(logging.ERROR)
     results = Results()
+    if path is not None and not cluster:
+        cluster = choose_cluster(read_tree(DirectorySource(path)), None)
 
     async def run() -> SyncDecision:
         async with await Kube.connect(kubeconfig, context, user_agent="ttfleet-apply") as kube:
