@@ -151,7 +151,7 @@ def release(options: Options, node: str, holder: str) -> None:
 
 async def _play(options: Options) -> None:
     from reconciler.sandbox.hosts.machine import FakeHost  # noqa: PLC0415  0.4 s that the subcommands need not pay
-    from reconciler.sandbox.kubelet.control import ControlServer  # noqa: PLC0415
+    from reconciler.sandbox.kubelet.controlserver import ControlServer  # noqa: PLC0415
     from reconciler.sandbox.kubelet.machine import Settings  # noqa: PLC0415
     from reconciler.sandbox.kubelet.nodes import HollowNodes  # noqa: PLC0415
     from reconciler.sandbox.plane import Plane  # noqa: PLC0415

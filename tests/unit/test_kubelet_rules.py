@@ -1,7 +1,11 @@
 """The small rules of a hollow kubelet: back-off, grace, environment, annotations, labels, device users, arguments."""
 
+import inspect
+import re
+
 import pytest
 
+from reconciler.sandbox.kubelet import behaviour
 from reconciler.sandbox.kubelet.backoff import grace_s, restart_delay_s, restarts
 from reconciler.sandbox.kubelet.behaviour import PREFIX, Behaviour
 from reconciler.sandbox.kubelet.environment import EnvironmentFault, environment, expand
@@ -92,6 +96,12 @@ def test_annotations_mean_all_containers_or_one():
     assert Behaviour.of(pod, "main") == Behaviour(exit_after_s=0.5, exit_code=7)
     assert Behaviour.of(pod, "other").exit_code == 1
     assert Behaviour.of({"metadata": {}}, "x") == Behaviour()
+
+
+def test_the_list_of_annotations_is_complete():
+    listed = set(re.findall(r"^\| `([a-z-]+)`", behaviour.__doc__, re.MULTILINE))
+    used = set(re.findall(r'(?:say|seconds)\("([a-z-]+)"', inspect.getsource(Behaviour)))
+    assert listed == used
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,9 @@ class Container:
         self.record = record or ContainerRecord(name=spec["name"], image=spec.get("image", ""))
         self.log: LogFile | None = None
         self._instance: Instance | None = None
-        self._crashes = self.record.restarts + (self.record.ended is not None)
+        self._crashes = int(
+            self.record.ended is not None
+        )  # as in a kubelet, the back-off dies with the process
 
     @property
     def running(self) -> bool:
@@ -106,6 +108,7 @@ class Container:
             return
         code, reason = (EXIT_POWER_CUT, "Unknown") if power_cut else (EXIT_KILLED, "Error")
         self._ended(code, self.record.state, reason)
+        self._crashes = 1  # it starts again at once
 
     async def run(self) -> None:
         """Until it has ended for good, or the pod is told to end and it has ended."""

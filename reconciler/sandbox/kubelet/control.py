@@ -3,74 +3,22 @@
 What concerns a fake host alone (a tool that fails, a device that is held) needs no socket: it lies in the host's files.
 """
 
-import asyncio
 import contextlib
 import json
 import os
 import socket
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from reconciler.sandbox.errors import SandboxError, SandboxTimeoutError
 from reconciler.sandbox.hosts.machine import FakeHost
-from reconciler.sandbox.kubelet.node import HollowNode, RegisterError
-from reconciler.sandbox.kubelet.nodes import ROOT, SPEC, HollowNodes
 
 SOCKET: Final = "hollow.sock"
+SPEC: Final = "node.json"  # of each node, in its directory
+ROOT: Final = "root"  # its fake host
 REPLY_BOUND_S: Final = 90.0
-
-
-class ControlServer:
-    """Listens for `HollowControl`, inside the hollow process."""
-
-    def __init__(self, nodes: HollowNodes) -> None:
-        self._nodes = nodes
-        self._server: asyncio.Server | None = None
-
-    async def __aenter__(self) -> Self:
-        with _short_path(self._nodes.directory) as path:
-            path.unlink(missing_ok=True)
-            self._server = await asyncio.start_unix_server(self._serve, path)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        with _short_path(self._nodes.directory) as path:
-            path.unlink(missing_ok=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            asked = json.loads(await reader.readline())
-            answer = {"result": await self._act(asked)}
-        except (SandboxError, RegisterError, ValueError, KeyError) as error:
-            answer = {"error": str(error)}
-        with contextlib.suppress(OSError):
-            writer.write(json.dumps(answer).encode() + b"\n")
-            await writer.drain()
-            writer.close()
-
-    async def _act(self, asked: Mapping[str, Any]) -> Any:
-        if asked["verb"] == "list":
-            return {name: node.up for name, node in sorted(self._nodes.nodes.items())}
-        await _verb(self._nodes.node(asked["node"]), asked)
-        return None
-
-
-def _verb(node: HollowNode, asked: Mapping[str, Any]) -> Awaitable[None]:
-    match asked["verb"]:
-        case "reboot":
-            return node.reboot(float(asked.get("down_s", 1.0)))
-        case "power-off":
-            return node.power_off()
-        case "vanish":
-            return node.vanish()
-        case "return":
-            return node.come_back()
-        case verb:
-            raise ValueError(f"hollow nodes do not know {verb!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +44,7 @@ class HollowControl:
         self._ask({"verb": "power-off", "node": node})
 
     def vanish(self, node: str) -> None:
-        """No heartbeat and no word about pods until `come_back`; containers run on."""
+        """The kubelet hangs until `come_back`: no heartbeat, no word about pods; containers run on."""
         self._ask({"verb": "vanish", "node": node})
 
     def come_back(self, node: str) -> None:
@@ -113,7 +61,7 @@ class HollowControl:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(REPLY_BOUND_S)
             try:
-                with _short_path(self.hosts_directory) as path:
+                with short_path(self.hosts_directory) as path:
                     connection.connect(str(path))
                 connection.sendall(json.dumps(asked).encode() + b"\n")
                 line = connection.makefile("rb").readline()
@@ -132,7 +80,7 @@ class HollowControl:
 
 
 @contextlib.contextmanager
-def _short_path(directory: Path) -> Iterator[Path]:
+def short_path(directory: Path) -> Iterator[Path]:
     """The socket by way of a descriptor: the path of a socket may have 107 bytes only, test directories have more."""
     descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY)
     try:

@@ -89,7 +89,7 @@ class HollowNode:
         self._start_tasks()
 
     async def vanish(self) -> None:
-        """The network is gone, or the kubelet hangs: no heartbeat, no word about pods; containers run on."""
+        """The kubelet hangs: no heartbeat, no word about pods, no logs; containers run on and reach the server."""
         self.machine.connected.clear()
         await self._stop_tasks()
         await self._server.stop()

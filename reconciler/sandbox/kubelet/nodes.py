@@ -16,6 +16,7 @@ from reconciler.adapters.kube import Kube
 from reconciler.sandbox.errors import SandboxError
 from reconciler.sandbox.hosts.machine import FakeHost
 from reconciler.sandbox.kubelet import nodestatus
+from reconciler.sandbox.kubelet.control import ROOT, SPEC
 from reconciler.sandbox.kubelet.machine import Machine, Settings
 from reconciler.sandbox.kubelet.node import HollowNode, NodeSpec, RegisterError
 from reconciler.sandbox.kubelet.pods import Pod
@@ -27,8 +28,6 @@ from schema.names import LABEL_PRESENT
 CLOSING_S: Final = 0.05  # TLS connections of requests that were cut say farewell
 LOCK: Final = "hollow.lock"
 LOCK_BOUND_S: Final = 5.0  # a predecessor that was killed may still be going
-SPEC: Final = "node.json"
-ROOT: Final = "root"
 NFD: Final = "system:serviceaccount:node-feature-discovery:nfd-master"
 
 
@@ -102,6 +101,8 @@ class HollowNodes:
         Raises:
             RegisterError: the API server refuses it.
         """
+        if name in self.nodes:
+            return self.nodes[name]
         wanted = dict(labels or {})
         root = self.directory / name / ROOT
         host = FakeHost(root.resolve())
@@ -114,7 +115,7 @@ class HollowNodes:
             labels={key: value for key, value in wanted.items() if nodestatus.for_kubelet(key)},
             cards=cards,
             profile=profile,
-            number=len(list(self.directory.glob(f"*/{SPEC}"))),
+            number=self._number(name),
         )
         (self.directory / name / SPEC).write_text(json.dumps(asdict(spec)), encoding="utf-8")
         node = await self._boot(spec)
@@ -128,6 +129,13 @@ class HollowNodes:
                 f"no hollow node {name} here; there are: {', '.join(sorted(self.nodes)) or 'none'}"
             )
         return self.nodes[name]
+
+    def _number(self, name: str) -> int:
+        """That of the node on disk, else the next one."""
+        place = self.directory / name / SPEC
+        if place.exists():
+            return int(json.loads(place.read_bytes())["number"])
+        return len(list(self.directory.glob(f"*/{SPEC}")))
 
     async def _boot(self, spec: NodeSpec) -> HollowNode:
         kubeconfig = await asyncio.to_thread(self.plane.kubeconfig_for_node, spec.name)

@@ -11,12 +11,12 @@ from typing import Any
 from reconciler.sandbox.kubelet import backoff
 from reconciler.sandbox.kubelet.containers import Container, PodScope, adopted
 from reconciler.sandbox.kubelet.machine import HOST_IP, Machine
+from reconciler.sandbox.kubelet.orphans import SAVED, clear
 from reconciler.sandbox.kubelet.phases import TERMINAL, PodRecord, covers, pod_status
 from reconciler.sandbox.kubelet.records import INITIALIZING, ContainerRecord
 from reconciler.sandbox.kubelet.tasks import log, spawn
-from reconciler.sandbox.kubelet.volumes import Mounter, MountFault, Volumes, remove
+from reconciler.sandbox.kubelet.volumes import Mounter, MountFault, Volumes
 
-SAVED = "pod.json"
 RETRY_S = 0.5
 MOUNT_RETRY_S = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
 
@@ -227,7 +227,7 @@ class Pod:
                 break
             await asyncio.sleep(RETRY_S)
         self._tasks[1].cancel()
-        await asyncio.to_thread(remove, self.directory)
+        await asyncio.to_thread(clear, self.machine, self.directory)
         self._forgotten(self)
 
     async def _told(self) -> bool:

@@ -1,6 +1,5 @@
 """Volumes of a pod: directories below the pod's own, filled through the API as the node, which the Node authorizer watches."""
 
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -123,11 +122,6 @@ class Mounter:
         if not answer.ok:
             raise MountFault(f"{plural} {name}: {answer.message}")
         return _contents(answer.body)
-
-
-def remove(directory: Path) -> None:
-    """All that belongs to a pod on this machine."""
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _sources(volume: Mapping[str, Any]) -> list[Mapping[str, Any]]:
