@@ -206,6 +206,8 @@ def transaction_id(node_uid: str, target: Target, attempt: int) -> str:
     """Identity of one attempt: 16 hex digits, of which the first four are its serial number on the node.
 
     Args:
+        node_uid: of the Node object; a node that is created again is another node.
+        target: what it is to be brought to.
         attempt: `History.serial` of the reservation. A host never sees an id twice, so a closed id is never new work.
     """
     text = json.dumps([node_uid, target.digest, attempt])

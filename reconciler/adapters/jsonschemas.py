@@ -18,8 +18,8 @@ from jsonschema.validators import extend
 from referencing import Registry, Resource
 
 from reconciler.adapters.yaml import Parsed
-from reconciler.core.documents import Mark, Path, Problem
-from reconciler.core.problems import Code
+from reconciler.core.fleet.documents import Mark, Path, Problem
+from reconciler.core.fleet.problems import Code
 
 KINDS: Final = ("Fleet", "Cluster", "NodePool", "Node", "Release", "Inventory")
 _SHARED: Final = "fields"

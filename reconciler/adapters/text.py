@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from reconciler.core.documents import Mark, Problem
-from reconciler.core.problems import Code
+from reconciler.core.fleet.documents import Mark, Problem
+from reconciler.core.fleet.problems import Code
 
 _BOM: Final = b"\xef\xbb\xbf"
 #: Controls; line ends that YAML counts and editors do not; marks that make a reviewer read something else than we do.

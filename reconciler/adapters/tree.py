@@ -10,8 +10,8 @@ from typing import Any, Final
 from reconciler.adapters.jsonschemas import KINDS, did_you_mean, faults
 from reconciler.adapters.source import File, Source
 from reconciler.adapters.yaml import Parsed, parse
-from reconciler.core.documents import Document, Mark, Problem, Tree
-from reconciler.core.problems import Code
+from reconciler.core.fleet.documents import Document, Mark, Problem, Tree
+from reconciler.core.fleet.problems import Code
 from schema.names import FLEET_API_VERSION
 
 CLUSTERS: Final = "clusters"

@@ -16,8 +16,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from reconciler.adapters.scalars import plain_value
 from reconciler.adapters.text import Text, read_text
-from reconciler.core.documents import Mark, Path, Problem
-from reconciler.core.problems import Code
+from reconciler.core.fleet.documents import Mark, Path, Problem
+from reconciler.core.fleet.problems import Code
 
 MAX_DEPTH: Final = 20  # the deepest field of a fleet document lies at 8
 

@@ -23,8 +23,15 @@ from reconciler.commands.errors import (
 from reconciler.commands.fleet import choose_cluster, read_tree
 from reconciler.commands.run import default_cache, follow_path
 from reconciler.core.actions import Outcome, Verb
-from reconciler.core.sequence import sequence
-from reconciler.core.syncworld import ApplyPolicy, DeletePolicy, Stall, SyncAction, SyncDecision, WriteSync
+from reconciler.core.rollout.sequence import sequence
+from reconciler.core.rollout.syncworld import (
+    ApplyPolicy,
+    DeletePolicy,
+    Stall,
+    SyncAction,
+    SyncDecision,
+    WriteSync,
+)
 from reconciler.loop import tick
 from reconciler.report.data import to_json, to_yaml
 from reconciler.report.plans import table

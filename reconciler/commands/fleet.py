@@ -9,10 +9,10 @@ import click
 from reconciler.adapters.source import DirectorySource, Source, SourceError
 from reconciler.adapters.tree import load_tree
 from reconciler.commands.errors import EXIT_FINDINGS, EXIT_USAGE, Failure
-from reconciler.core.documents import Problem, Severity, Tree
-from reconciler.core.machines import Machine
-from reconciler.core.resolve import Desired, cluster_names, concerns, resolve
-from reconciler.core.validate import check
+from reconciler.core.fleet.documents import Problem, Severity, Tree
+from reconciler.core.fleet.machines import Machine
+from reconciler.core.fleet.resolve import Desired, cluster_names, concerns, resolve
+from reconciler.core.fleet.validate import check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,10 @@ from reconciler.adapters.source import SourceError
 from reconciler.adapters.tree import Readings, load_tree
 from reconciler.commands.errors import EXIT_FINDINGS, EXIT_GUARD, EXIT_OK, Failure
 from reconciler.commands.fleet import Fleet, open_fleet
-from reconciler.core.guards import DOWNGRADE_COMMITS, Refusal, refusals
-from reconciler.core.machines import Machine
-from reconciler.core.plan import Kind, Plan, digest, draft
-from reconciler.core.resolve import Desired, resolve
+from reconciler.core.fleet.machines import Machine
+from reconciler.core.fleet.resolve import Desired, resolve
+from reconciler.core.rollout.guards import DOWNGRADE_COMMITS, Refusal, refusals
+from reconciler.core.rollout.plan import Kind, Plan, digest, draft
 from reconciler.report.data import to_json, to_yaml
 from reconciler.report.plans import plan_text
 from schema.target import Target

@@ -5,9 +5,9 @@ from pathlib import Path
 import click
 
 from reconciler.commands.fleet import Fleet, open_fleet, refuse_faults
-from reconciler.core.plan import opening_waves
-from reconciler.core.render import Manifest, group, manifest, name_clashes
-from reconciler.core.waves import line_up
+from reconciler.core.fleet.render import Manifest, group, manifest, name_clashes
+from reconciler.core.fleet.waves import line_up
+from reconciler.core.rollout.plan import opening_waves
 from reconciler.report.data import to_json, to_yaml
 
 

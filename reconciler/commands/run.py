@@ -14,7 +14,7 @@ import click
 
 from reconciler.adapters.kube import ConnectError, Kube
 from reconciler.commands.errors import EXIT_USAGE, Failure
-from reconciler.core.syncworld import SyncView
+from reconciler.core.rollout.syncworld import SyncView
 from reconciler.sync.driver import Driver
 from reconciler.sync.leader import Leader
 from reconciler.sync.server import FleetServer

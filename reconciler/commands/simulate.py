@@ -14,10 +14,10 @@ from reconciler.adapters.source import DirectorySource, File, blob_id
 from reconciler.adapters.tree import Readings, load_tree
 from reconciler.commands.errors import EXIT_FINDINGS, EXIT_OK, Failure
 from reconciler.commands.fleet import choose_cluster, known_machines, refuse_faults
-from reconciler.core.documents import Tree
+from reconciler.core.fleet.documents import Tree
+from reconciler.core.fleet.resolve import concerns
+from reconciler.core.fleet.validate import check
 from reconciler.core.operate import operate
-from reconciler.core.resolve import concerns
-from reconciler.core.validate import check
 from reconciler.loop import tick
 from reconciler.report.data import to_json
 from reconciler.report.simulated import ActReport, NodeChange, simulated_text

@@ -20,10 +20,10 @@ from reconciler.adapters.source import (
 )
 from reconciler.adapters.tree import load_tree
 from reconciler.commands.errors import EXIT_FINDINGS, EXIT_OK, Failure
-from reconciler.core.documents import Mark, Problem, Tree
-from reconciler.core.problems import Code
-from reconciler.core.resolve import cluster_names, concerns
-from reconciler.core.validate import check
+from reconciler.core.fleet.documents import Mark, Problem, Tree
+from reconciler.core.fleet.problems import Code
+from reconciler.core.fleet.resolve import cluster_names, concerns
+from reconciler.core.fleet.validate import check
 from reconciler.report.data import to_json, to_yaml
 from reconciler.report.problems import count, problems_data, problems_github, problems_text, summary
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from reconciler.core.guards import Refusal
-from reconciler.core.plan import Change, Kind, Plan, PoolPlan
+from reconciler.core.rollout.guards import Refusal
+from reconciler.core.rollout.plan import Change, Kind, Plan, PoolPlan
 
 _HEAD = ("NODE", "POOL", "WAVE", "FROM", "TO", "KIND", "BLOCKED", "WHY")
 

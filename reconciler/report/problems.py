@@ -6,7 +6,7 @@ from typing import Any, Final
 import click
 from rich.cells import cell_len
 
-from reconciler.core.documents import Mark, Problem, Severity
+from reconciler.core.fleet.documents import Mark, Problem, Severity
 
 WIDTH: Final = 100
 _COLOURS: Final = {Severity.ERROR: "red", Severity.WARNING: "yellow"}

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reconciler.core.documents import Document, Mark, Path, Tree
+from reconciler.core.fleet.documents import Document, Mark, Path, Tree
 from schema.names import (
     FLEET_API_VERSION,
     LABEL_HOSTNAME,

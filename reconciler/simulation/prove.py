@@ -81,6 +81,15 @@ CASES = (
         name="3 nodes, budget 2, a batch of 2",
         setup=Setup(nodes=3, serials=1, budget=2, limits=Limits(takes=1)),
     ),
+    Case(name="1 node: knowledge of nodes lags", setup=Setup(nodes=1, serials=1, lag=True), quick=True),
+    Case(
+        name="2 nodes, 2 transactions each: knowledge lags, rows 1-5 and 9",
+        setup=Setup(nodes=2, serials=2, workers=0, lag=True),
+    ),
+    Case(
+        name="3 nodes, budget 2, two leaders: knowledge lags, rows 1-5 and 9",
+        setup=Setup(nodes=3, serials=1, budget=2, workers=0, lag=True),
+    ),
     Case(name="2 nodes, 2 transactions each", setup=Setup(nodes=2, serials=2, limits=Limits())),
 )
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler.core.actions import Outcome, Verb
-from reconciler.core.documents import Tree
-from reconciler.core.machines import Machine
-from reconciler.core.sequence import sequence
-from reconciler.core.syncworld import (
+from reconciler.core.fleet.documents import Tree
+from reconciler.core.fleet.machines import Machine
+from reconciler.core.rollout.sequence import sequence
+from reconciler.core.rollout.syncworld import (
     ApplyPolicy,
     DeletePolicy,
     FleetWorld,

@@ -12,8 +12,8 @@ from typing import Any
 from watchfiles import awatch
 
 from reconciler.core.actions import Outcome, Verb
-from reconciler.core.sequence import sequence
-from reconciler.core.syncworld import (
+from reconciler.core.rollout.sequence import sequence
+from reconciler.core.rollout.syncworld import (
     ApplyPolicy,
     DeletePolicy,
     Stall,

@@ -8,10 +8,10 @@ from pathlib import Path
 from reconciler.adapters.git import GitSource
 from reconciler.adapters.source import DirectorySource, Source, SourceError
 from reconciler.adapters.tree import Readings, load_tree
-from reconciler.core.documents import Tree
-from reconciler.core.guards import DOWNGRADE_COMMITS
-from reconciler.core.syncworld import Stall
-from reconciler.core.validate import check
+from reconciler.core.fleet.documents import Tree
+from reconciler.core.fleet.validate import check
+from reconciler.core.rollout.guards import DOWNGRADE_COMMITS
+from reconciler.core.rollout.syncworld import Stall
 from schema.sync import SyncReason, SyncSpec
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")

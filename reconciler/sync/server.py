@@ -12,8 +12,8 @@ from reconciler.adapters.informer import Informer
 from reconciler.adapters.kube import Kube, Response
 from reconciler.adapters.views import node_view, policy_view
 from reconciler.core.actions import Outcome, Verb
-from reconciler.core.machines import Machine
-from reconciler.core.syncworld import (
+from reconciler.core.fleet.machines import Machine
+from reconciler.core.rollout.syncworld import (
     ApplyPolicy,
     DeletePolicy,
     FleetWorld,

@@ -10,8 +10,8 @@ import click
 import pytest
 
 from reconciler.commands.validate import examine
-from reconciler.core.documents import Severity
-from reconciler.core.problems import Code
+from reconciler.core.fleet.documents import Severity
+from reconciler.core.fleet.problems import Code
 from reconciler.report.problems import problems_text
 
 DATA = Path(__file__).parents[1] / "data"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.documents import Mark, Problem
-from reconciler.core.machines import Machine
-from reconciler.core.syncworld import Stall
+from reconciler.core.fleet.documents import Mark, Problem
+from reconciler.core.fleet.machines import Machine
+from reconciler.core.rollout.syncworld import Stall
 from reconciler.loop import tick
 from reconciler.simulation.fleets import document, node_labels, tree
 from reconciler.simulation.rollouts import ModelCluster

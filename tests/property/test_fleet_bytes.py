@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from reconciler.adapters.source import File, blob_id
 from reconciler.adapters.tree import load_tree
-from reconciler.core.validate import check
+from reconciler.core.fleet.validate import check
 
 DATA = Path(__file__).parents[1] / "data"
 SEEDS = tuple(path.read_bytes() for path in sorted((DATA / "valid").rglob("*")) if path.suffix in {".yaml", ".yml", ".json"})  # fmt: skip

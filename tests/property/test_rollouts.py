@@ -7,13 +7,13 @@ from typing import NamedTuple
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from reconciler.core.machines import Machine
-from reconciler.core.plan import Kind, kind_of, opening_waves, settled_waves
-from reconciler.core.render import hostnames_of, target_of
-from reconciler.core.resolve import resolve
-from reconciler.core.sequence import sequence
-from reconciler.core.syncworld import ApplyPolicy, DeletePolicy, Stall
-from reconciler.core.waves import HELD, WaveSpec, assign
+from reconciler.core.fleet.machines import Machine
+from reconciler.core.fleet.render import hostnames_of, target_of
+from reconciler.core.fleet.resolve import resolve
+from reconciler.core.fleet.waves import HELD, WaveSpec, assign
+from reconciler.core.rollout.plan import Kind, kind_of, opening_waves, settled_waves
+from reconciler.core.rollout.sequence import sequence
+from reconciler.core.rollout.syncworld import ApplyPolicy, DeletePolicy, Stall
 from reconciler.loop import tick
 from reconciler.simulation.fleets import document, node_labels, tree
 from reconciler.simulation.rollouts import ModelCluster

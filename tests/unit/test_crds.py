@@ -320,7 +320,7 @@ def test_every_value_of_a_fleet_sync_is_used_by_code():
 
 
 def test_every_field_of_a_fleet_syncs_status_is_written():
-    tree = ast.parse((ROOT / "reconciler" / "core" / "syncstatus.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "reconciler" / "core" / "rollout" / "syncstatus.py").read_text(encoding="utf-8"))
     written = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     served = {path[-1] for path, _ in fields(schema("fleetsync", "status")) if path[-1] != "[]"}
     assert served <= written | {

@@ -8,8 +8,8 @@ from reconciler.adapters.scalars import plain_value
 from reconciler.adapters.source import File, blob_id
 from reconciler.adapters.tree import MAX_PROBLEMS, Readings, cluster_of, load_tree, read_file
 from reconciler.adapters.yaml import parse
-from reconciler.core.documents import Mark
-from reconciler.core.problems import Code
+from reconciler.core.fleet.documents import Mark
+from reconciler.core.fleet.problems import Code
 
 API = "apiVersion: fleet.tenstorrent.com/v1alpha1\n"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

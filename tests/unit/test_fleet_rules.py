@@ -6,9 +6,9 @@ import pytest
 
 from reconciler.adapters.source import DirectorySource
 from reconciler.adapters.tree import load_tree
-from reconciler.core.documents import Severity
-from reconciler.core.problems import Code
-from reconciler.core.validate import check
+from reconciler.core.fleet.documents import Severity
+from reconciler.core.fleet.problems import Code
+from reconciler.core.fleet.validate import check
 
 DATA = Path(__file__).parents[1] / "data"
 

@@ -11,9 +11,9 @@ from jsonschema import Draft202012Validator
 from reconciler.adapters.jsonschemas import KINDS
 from reconciler.adapters.source import File, blob_id
 from reconciler.adapters.tree import load_tree
-from reconciler.core.machines import Machine
-from reconciler.core.resolve import resolve
-from reconciler.core.validate import check
+from reconciler.core.fleet.machines import Machine
+from reconciler.core.fleet.resolve import resolve
+from reconciler.core.fleet.validate import check
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = {path.name.split(".")[0]: json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "schema/fleet").glob("*.json")}  # fmt: skip
@@ -139,7 +139,7 @@ CHANGES = [
     *[(kind, ("guards", key), 7, (("Cluster", "guards"),) if kind == "Fleet" else ()) for kind in ("Fleet", "Cluster") for key in GUARDS],
 ]  # fmt: skip
 #: compared with the uid of kube-system when the reconciler plans its writes
-READ_ELSEWHERE = {("Cluster", "uid"): "reconciler/core/sequence.py"}
+READ_ELSEWHERE = {("Cluster", "uid"): "reconciler/core/rollout/sequence.py"}
 
 
 class Documents:

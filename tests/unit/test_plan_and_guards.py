@@ -2,10 +2,10 @@
 
 import pytest
 
-from reconciler.core.guards import Guard, refusals
-from reconciler.core.machines import Machine
-from reconciler.core.plan import Kind, digest, draft, kind_of, version_key
-from reconciler.core.resolve import resolve
+from reconciler.core.fleet.machines import Machine
+from reconciler.core.fleet.resolve import resolve
+from reconciler.core.rollout.guards import Guard, refusals
+from reconciler.core.rollout.plan import Kind, digest, draft, kind_of, version_key
 from reconciler.simulation.fleets import document, node_labels, tree
 from schema.states import Reason
 from schema.target import Mode, Target, Vacate

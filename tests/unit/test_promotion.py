@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.core.machines import Machine
+from reconciler.core.fleet.machines import Machine
 from reconciler.loop import tick
 from reconciler.simulation.fleets import document, node_labels, tree
 from reconciler.simulation.rollouts import ModelCluster

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from reconciler.core.guards import Guard
-from reconciler.core.waves import RESERVED
+from reconciler.core.fleet.waves import RESERVED
+from reconciler.core.rollout.guards import Guard
 from schema.sync import SyncReason
 
 DOC = (Path(__file__).parents[2] / "docs" / "reconciler.md").read_text(encoding="utf-8")

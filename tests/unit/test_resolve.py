@@ -2,9 +2,9 @@
 
 import pytest
 
-from reconciler.core.documents import Mark
-from reconciler.core.machines import Machine
-from reconciler.core.resolve import cluster_names, concerns, resolve
+from reconciler.core.fleet.documents import Mark
+from reconciler.core.fleet.machines import Machine
+from reconciler.core.fleet.resolve import cluster_names, concerns, resolve
 from reconciler.simulation.fleets import document, node_labels, tree
 from schema.policy import Budget
 from schema.target import Mode, Target, Vacate
@@ -164,7 +164,7 @@ def test_pools_of_another_cluster_are_not_seen():
 
 
 def test_a_problem_of_another_cluster_concerns_nobody_else():
-    from reconciler.core.documents import Problem
+    from reconciler.core.fleet.documents import Problem
 
     def problem(file):
         return Problem(mark=Mark(file=file), code="TTF000", message="")

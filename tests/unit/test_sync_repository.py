@@ -3,7 +3,7 @@
 import pytest
 
 from reconciler.adapters.source import File, SourceError, SourceReason, blob_id
-from reconciler.core.syncworld import Stall
+from reconciler.core.rollout.syncworld import Stall
 from reconciler.sync.repository import Repository, open_repository
 from schema.sync import SyncMode, SyncReason, SyncSpec, duration_s
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from reconciler.core.machines import Machine
-from reconciler.core.plan import opening_waves
-from reconciler.core.render import group, hostnames_of, manifest, name_clashes, read_target, target_of
-from reconciler.core.resolve import resolve
-from reconciler.core.waves import HELD, WaveSpec, assign, line_up, wave_table
+from reconciler.core.fleet.machines import Machine
+from reconciler.core.fleet.render import group, hostnames_of, manifest, name_clashes, read_target, target_of
+from reconciler.core.fleet.resolve import resolve
+from reconciler.core.fleet.waves import HELD, WaveSpec, assign, line_up, wave_table
+from reconciler.core.rollout.plan import opening_waves
 from reconciler.simulation.fleets import document, node_labels, tree
 from schema.policy import PolicySpec
 

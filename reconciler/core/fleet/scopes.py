@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from reconciler.core.documents import Document, Problem, Tree
-from reconciler.core.layers import Setting, Settings, merge
-from reconciler.core.machines import Machine
-from reconciler.core.resolve import Desired, resolve, selects
+from reconciler.core.fleet.documents import Document, Problem, Tree
+from reconciler.core.fleet.layers import Setting, Settings, merge
+from reconciler.core.fleet.machines import Machine
+from reconciler.core.fleet.resolve import Desired, resolve, selects
 
 #: one rule: every problem that it finds in a scope
 Rule = Callable[["Scope"], Iterator[Problem]]

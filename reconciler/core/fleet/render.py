@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from reconciler.core.documents import Problem
-from reconciler.core.problems import Code
-from reconciler.core.resolve import NodeDesired, Policy, PoolDesired
-from reconciler.core.waves import HELD, Wave
+from reconciler.core.fleet.documents import Problem
+from reconciler.core.fleet.problems import Code
+from reconciler.core.fleet.resolve import NodeDesired, Policy, PoolDesired
+from reconciler.core.fleet.waves import HELD, Wave
 from schema.names import (
     ANNOTATION_RANK,
     DRIVER_API_VERSION,

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from itertools import groupby
 
-from reconciler.core.documents import Document, Mark, Problem
-from reconciler.core.problems import Code
-from reconciler.core.scopes import Scope
+from reconciler.core.fleet.documents import Document, Mark, Problem
+from reconciler.core.fleet.problems import Code
+from reconciler.core.fleet.scopes import Scope
 
 _SHADOWED = ("NodePool", "Node", "Release", "Cluster")
 _OWN = ("Cluster", "Node", "Inventory")

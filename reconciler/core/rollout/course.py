@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from reconciler.core.documents import Tree
-from reconciler.core.machines import Machine
-from reconciler.core.plan import Plan, draft
-from reconciler.core.render import Group
-from reconciler.core.resolve import Desired, resolve
-from reconciler.core.rollout import Live, Progress, Rollout, progress, read_live, roll_out
-from reconciler.core.syncworld import FleetWorld
+from reconciler.core.fleet.documents import Tree
+from reconciler.core.fleet.machines import Machine
+from reconciler.core.fleet.render import Group
+from reconciler.core.fleet.resolve import Desired, resolve
+from reconciler.core.rollout.plan import Plan, draft
+from reconciler.core.rollout.rollout import Live, Progress, Rollout, progress, read_live, roll_out
+from reconciler.core.rollout.syncworld import FleetWorld
 from schema.sync import WaveState
 
 

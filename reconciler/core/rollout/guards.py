@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from reconciler.core.plan import Change, Kind, Plan
-from reconciler.core.resolve import Desired
+from reconciler.core.fleet.resolve import Desired
+from reconciler.core.rollout.plan import Change, Kind, Plan
 from schema.target import Mode, Target
 
 DOWNGRADE_COMMITS: Final = 50  # first-parent commits in which a pool's Target still counts as its own

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from reconciler.core.machines import Machine
-from reconciler.core.resolve import Desired, NodeDesired, PoolDesired
-from reconciler.core.waves import BACK, HELD, Wave, assign, line_up
+from reconciler.core.fleet.machines import Machine
+from reconciler.core.fleet.resolve import Desired, NodeDesired, PoolDesired
+from reconciler.core.fleet.waves import BACK, HELD, Wave, assign, line_up
 from schema.states import Reason
 from schema.target import Mode, Target, Vacate
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.core.documents import Document, Mark, Path
+from reconciler.core.fleet.documents import Document, Mark, Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,10 +3,10 @@
 from dataclasses import replace
 from typing import Final
 
-from reconciler.core import membership, placement, versions, wavetables
-from reconciler.core.documents import Problem, Tree
-from reconciler.core.resolve import cluster_names
-from reconciler.core.scopes import Rule, Scope
+from reconciler.core.fleet import membership, placement, versions, wavetables
+from reconciler.core.fleet.documents import Problem, Tree
+from reconciler.core.fleet.resolve import cluster_names
+from reconciler.core.fleet.scopes import Rule, Scope
 
 RULES: Final[tuple[Rule, ...]] = (
     *placement.RULES,

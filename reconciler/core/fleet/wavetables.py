@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reconciler.core.documents import Document, Problem
-from reconciler.core.problems import Code
-from reconciler.core.render import NAME_LIMIT
-from reconciler.core.resolve import PoolDesired
-from reconciler.core.scopes import Scope
-from reconciler.core.waves import RESERVED, assign
+from reconciler.core.fleet.documents import Document, Problem
+from reconciler.core.fleet.problems import Code
+from reconciler.core.fleet.render import NAME_LIMIT
+from reconciler.core.fleet.resolve import PoolDesired
+from reconciler.core.fleet.scopes import Scope
+from reconciler.core.fleet.waves import RESERVED, assign
 
 _LAYERS = ("Fleet", "Cluster", "NodePool")
 

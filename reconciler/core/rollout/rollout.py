@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.core.machines import Machine
-from reconciler.core.plan import Kind, digest, kind_of, opening_waves, settled_waves
-from reconciler.core.render import Group, group, hostnames_of, read_target, target_of
-from reconciler.core.resolve import PoolDesired
-from reconciler.core.waves import BACK, HELD, LATE, Wave, line_up
+from reconciler.core.fleet.machines import Machine
+from reconciler.core.fleet.render import Group, group, hostnames_of, read_target, target_of
+from reconciler.core.fleet.resolve import PoolDesired
+from reconciler.core.fleet.waves import BACK, HELD, LATE, Wave, line_up
+from reconciler.core.rollout.plan import Kind, digest, kind_of, opening_waves, settled_waves
 from reconciler.core.world import PolicyView
 from schema.names import (
     ANNOTATION_PLAN,

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from reconciler.core.documents import Document, Mark, Problem, Tree
-from reconciler.core.layers import Setting, Settings, merge
-from reconciler.core.machines import Machine
-from reconciler.core.problems import Code
-from reconciler.core.waves import WaveSpec, wave_table
+from reconciler.core.fleet.documents import Document, Mark, Problem, Tree
+from reconciler.core.fleet.layers import Setting, Settings, merge
+from reconciler.core.fleet.machines import Machine
+from reconciler.core.fleet.problems import Code
+from reconciler.core.fleet.waves import WaveSpec, wave_table
 from schema.names import DEFAULT_REPOSITORY
 from schema.policy import Budget, Drain, Selector
 from schema.target import Mode, Target, Vacate

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from reconciler.core.rollout import Progress, Rollout
-from reconciler.core.syncworld import FleetWorld, Stall
+from reconciler.core.rollout.rollout import Progress, Rollout
+from reconciler.core.rollout.syncworld import FleetWorld, Stall
 from schema.clock import format_rfc3339
 from schema.sync import SyncMode, SyncReason, WaveState
 

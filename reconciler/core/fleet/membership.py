@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from reconciler.core.documents import Document, Mark, Path, Problem, Severity
-from reconciler.core.problems import Code
-from reconciler.core.scopes import Scope
+from reconciler.core.fleet.documents import Document, Mark, Path, Problem, Severity
+from reconciler.core.fleet.problems import Code
+from reconciler.core.fleet.scopes import Scope
 from schema.names import DRIVER_GROUP
 
 

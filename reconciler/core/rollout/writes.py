@@ -7,10 +7,10 @@ on the lists of the plan's policies are the record of who is in which wave.
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from reconciler.core.course import Course
-from reconciler.core.render import Group, Manifest, dump_target, manifest
-from reconciler.core.rollout import Live, Rollout
-from reconciler.core.syncworld import ApplyPolicy, DeletePolicy
+from reconciler.core.fleet.render import Group, Manifest, dump_target, manifest
+from reconciler.core.rollout.course import Course
+from reconciler.core.rollout.rollout import Live, Rollout
+from reconciler.core.rollout.syncworld import ApplyPolicy, DeletePolicy
 from schema.names import (
     ANNOTATION_COMMIT,
     ANNOTATION_PLAN,

@@ -8,14 +8,14 @@ needs go when nothing else is left to write; the status comes last. An action is
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from reconciler.core.course import Course, chart
-from reconciler.core.documents import Severity, Tree
-from reconciler.core.guards import Refusal, refusals
-from reconciler.core.render import name_clashes
-from reconciler.core.resolve import concerns, resolve
-from reconciler.core.syncstatus import sync_status
-from reconciler.core.syncworld import FleetWorld, Stall, SyncDecision, WriteSync
-from reconciler.core.writes import due_writes
+from reconciler.core.fleet.documents import Severity, Tree
+from reconciler.core.fleet.render import name_clashes
+from reconciler.core.fleet.resolve import concerns, resolve
+from reconciler.core.rollout.course import Course, chart
+from reconciler.core.rollout.guards import Refusal, refusals
+from reconciler.core.rollout.syncstatus import sync_status
+from reconciler.core.rollout.syncworld import FleetWorld, Stall, SyncDecision, WriteSync
+from reconciler.core.rollout.writes import due_writes
 from schema.names import LABEL_SYNC
 from schema.sync import SyncMode, SyncReason
 from schema.target import Target

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from reconciler.core.documents import Tree
-from reconciler.core.guards import Refusal
-from reconciler.core.machines import Machine
-from reconciler.core.plan import Plan
-from reconciler.core.render import Manifest
+from reconciler.core.fleet.documents import Tree
+from reconciler.core.fleet.machines import Machine
+from reconciler.core.fleet.render import Manifest
+from reconciler.core.rollout.guards import Refusal
+from reconciler.core.rollout.plan import Plan
 from reconciler.core.world import PolicyView
 from schema.sync import SyncReason, SyncSpec
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from reconciler.core.documents import Document, Mark, Problem, Severity
-from reconciler.core.layers import Setting, Settings, merge
-from reconciler.core.problems import Code
-from reconciler.core.resolve import version_setting
-from reconciler.core.scopes import Scope
+from reconciler.core.fleet.documents import Document, Mark, Problem, Severity
+from reconciler.core.fleet.layers import Setting, Settings, merge
+from reconciler.core.fleet.problems import Code
+from reconciler.core.fleet.resolve import version_setting
+from reconciler.core.fleet.scopes import Scope
 from schema.target import Mode
 
 

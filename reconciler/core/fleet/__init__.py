@@ -1,0 +1,1 @@
+"""The fleet repository: documents, what is wrong with them, and what each node shall have."""

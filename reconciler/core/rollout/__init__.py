@@ -1,0 +1,1 @@
+"""From desired and live to which wave is open, and what is applied to the cluster."""
