@@ -29,8 +29,8 @@ e2e: $(READY) ## tests that need a real control plane
 vm: ## tests that need a virtual machine
 	@echo "make vm: not built yet (the builder on a real kernel arrives with its own issue)"
 
-prove: $(READY) ## exhaustive search over the operator's own decisions
-	$(BIN)/python -m reconciler.simulation.prove
+prove: $(READY) ## exhaustive search over the operator's own decisions (PROVE=--quick: the small configurations)
+	$(BIN)/python -m reconciler.simulation.prove $(PROVE)
 
 lint: $(READY) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
