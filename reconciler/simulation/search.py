@@ -12,8 +12,9 @@ from reconciler.core.actions import Step as Row
 from reconciler.core.world import CordonOwner
 from reconciler.simulation.minds import Write
 from reconciler.simulation.model import Setup, State, Violation
+from reconciler.simulation.numbered import NOTHING
 from reconciler.simulation.removed import ALL, Guards
-from reconciler.simulation.space import FIRST_NODE, LEFT, NOTHING, OPS, WIRE, Space
+from reconciler.simulation.space import FIRST_NODE, LEFT, OPS, WIRE, Space
 
 FAIR_STEPS = 400  # more than any fair way to release needs
 REPORT_EVERY = 100_000
