@@ -304,10 +304,13 @@ class Machine:
         self._replay(run, done)
 
     def _replay(self, run: Run, done: Claim) -> None:
+        """Answer; a permit that was renewed after a reboot is claimed first, as every answer needs a claim."""
         self.report()
+        begun = Claim(id=done.id, state=ClaimState.BEGUN)
+        if self._permits(done.id):
+            self.server.touch(self.name, BUILDER, claim=begun)
         node = self.server.nodes.get(self.name)
-        mine = node is not None and node.record is not None and node.record.id == done.id
-        if mine and node is not None and node.claim == Claim(id=done.id, state=ClaimState.BEGUN):
+        if node is not None and node.record is not None and node.claim == begun and node.record.id == done.id:
             self.server.touch(self.name, BUILDER, claim=done)
         result = done.result or Result.FAILED
         verdict = Verdict(
@@ -319,6 +322,14 @@ class Machine:
             outage_s=done.outage_s,
         )
         self._end(run, verdict)
+
+    def _permits(self, txn: str) -> bool:
+        """An unclaimed permit of this boot under a cordon of ours."""
+        node = self.server.nodes.get(self.name)
+        record = node.record if node else None
+        if node is None or record is None or node.claim is not None or node.cordon is not CordonOwner.OURS:
+            return False
+        return record.phase is Phase.PERMITTED and record.id == txn and record.boot_id == self.boot_id
 
     def _refuse(self, run: Run, reason: Reason, message: str) -> None:
         verdict = Verdict(

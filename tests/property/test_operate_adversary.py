@@ -76,7 +76,7 @@ async def ends(play, adversary):
     pytest.fail(f"no end: {play.states()} {[n.record for n in play.server.nodes.values()]}")
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     seed=st.integers(0, 10_000),
     nodes=st.integers(3, 8),
@@ -94,12 +94,12 @@ def test_nodes_may_vanish_for_good(seed):
 
 def test_the_adversary_strikes_in_every_way():
     strikes: dict[str, int] = {}
-    for seed in range(3):
+    for seed in range(2):
         _, adversary = asyncio.run(weather(seed, nodes=8, operators=2, budget=3))
         for name, count in adversary.strikes.items():
             strikes[name] = strikes.get(name, 0) + count
     assert len(strikes) == 13
-    assert min(strikes.values()) >= 3
+    assert min(strikes.values()) >= 2
 
 
 def test_the_watch_sees_what_breaks_without_a_guard():
@@ -117,6 +117,7 @@ def test_the_watch_sees_what_breaks_without_a_guard():
         play.server.apply(policy("all", "2.8.0"))
         await play.run(600, until=lambda: play.server.nodes["n0"].claim is not None)
         play.server.apply(policy("all", "2.8.0", paused=True))
+        play.operators[0].wakes_at = play.agenda.now
         await play.run(60)
 
     with pytest.raises(Violation, match="S4"):
