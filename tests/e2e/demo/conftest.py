@@ -11,7 +11,7 @@ import pytest
 
 from reconciler.sandbox import audit
 from reconciler.sandbox.binaries import find_or_build
-from reconciler.sandbox.demo.cast import OPERATOR, RECONCILER, Cast, cast
+from reconciler.sandbox.demo.cast import HOLLOW, OPERATOR, RECONCILER, Cast, cast
 from reconciler.sandbox.demo.play import CANARY, CHANNEL, NEW, OLD, Act, act, play
 from schema.names import (
     ANNOTATION_CLAIM,
@@ -36,12 +36,14 @@ class Stage:
 
     Attributes:
         begun: when the commit in hand was pushed, POSIX seconds.
+        upgraded: the last commit moved the channel to NEW.
     """
 
     cast: Cast
     runner: asyncio.Runner
     budget: int = 0
     begun: float = 0.0
+    upgraded: bool = False
 
     def upgrade(self, *meanwhile: Awaitable[object]) -> Act:
         """Move the channel to NEW while something else happens; the fleet must end there in good order."""
@@ -59,6 +61,7 @@ class Stage:
 
     def _act(self, title: str, commit: Callable[[], str], meanwhile: tuple[Awaitable[object], ...]) -> Act:
         self.begun = time.time()
+        self.upgraded = title == "upgrade"
 
         async def together() -> Act:
             done, *_ = await asyncio.gather(
@@ -82,8 +85,11 @@ class Stage:
         for node in answer.body["items"]:
             history = json.loads(node["metadata"]["annotations"].get(ANNOTATION_HISTORY, "{}"))
             history["reached"] = [
-                entry for entry in history.get("reached", ()) if entry["to"]["version"] != version
+                {key: value for key, value in entry.items() if key != "from"}
+                for entry in history.get("reached", ())
+                if entry["to"]["version"] != version
             ]
+            (history.get("latest") or {}).pop("from", None)
             patch = {"metadata": {"annotations": {ANNOTATION_HISTORY: json.dumps(history)}}}
             assert (await self.cast.kube.patch(f"/api/v1/nodes/{node['metadata']['name']}", patch)).ok
 
@@ -140,9 +146,13 @@ def verdict(bare_stage):
 
 @pytest.fixture
 def stage(bare_stage, verdict):
-    """The fleet as the demo leaves it: everything at OLD, both processes running."""
+    """The fleet as the demo leaves it: everything at OLD, all processes running; also after a test that failed."""
     assert not verdict.broken
-    return bare_stage
+    yield bare_stage
+    for name in {HOLLOW, OPERATOR, RECONCILER} - bare_stage.cast.running.keys():
+        bare_stage.cast.start(name)
+    if bare_stage.upgraded:
+        bare_stage.revert()
 
 
 @pytest.fixture
