@@ -139,7 +139,9 @@ class Kube:
         return cls(configuration, user_agent=user_agent, qps=qps, timeout_s=timeout_s)
 
     async def close(self) -> None:
+        """End every connection; those that were being made when their request was given up need a moment to go."""
         await self._client.close()
+        await asyncio.sleep(0.02)
 
     async def __aenter__(self) -> Self:
         return self

@@ -121,6 +121,7 @@ def run(
     except ConnectError as error:
         raise Failure(str(error), EXIT_USAGE) from error
     except HostError as error:
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # kopf's tasks would repeat it below our message
         raise Failure(str(error), EXIT_BROKEN) from error
     except OSError as error:
         raise Failure(f"port {metrics_port}: {error.strerror}", EXIT_USAGE) from error

@@ -23,6 +23,7 @@ from reconciler.core.actions import (
 )
 from reconciler.core.world import NodeView, PolicyView
 from reconciler.operator.events import Note, Subject
+from reconciler.operator.rests import CAUSE as RESTING
 from schema.clock import format_rfc3339
 from schema.names import ANNOTATION_PLAN, DRIVER_API_VERSION, LABEL_WAVE, POLICY_KIND
 from schema.transaction import History, Result
@@ -76,7 +77,7 @@ class Chronicle:
         match action:
             case WriteNode() if outcome.verb is Verb.DONE and action.step in STEP_EVENTS:
                 self._node_event(action)
-            case EvictPod() if outcome.verb is Verb.REFUSED:
+            case EvictPod() if outcome.verb is Verb.REFUSED and outcome.cause != RESTING:
                 if subject := self._node_subject(action.node):
                     message = f"{action.namespace}/{action.name} cannot be evicted: {outcome.message}"
                     self._note(Note(subject, outcome.cause or "EvictionRefused", message, warning=True))
@@ -111,7 +112,7 @@ def _ending(action: WriteNode) -> tuple[str, bool]:
 def level(action: Action, outcome: Outcome) -> int:
     """Renewals, dry runs and statuses are routine; what went wrong is a warning; a conflict only costs a look."""
     if outcome.verb in {Verb.REFUSED, Verb.UNKNOWN}:
-        routine = isinstance(action, EvictPod) and action.dry_run
+        routine = outcome.cause == RESTING or (isinstance(action, EvictPod) and action.dry_run)
         return logging.DEBUG if routine else logging.WARNING
     if outcome.verb is Verb.CONFLICT or isinstance(action, RenewLease | WriteStatus | ScanNodes):
         return logging.DEBUG

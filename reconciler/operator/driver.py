@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from reconciler.adapters.metrics import Metrics
-from reconciler.core.actions import Action, Decision, EvictPod, Outcome, Verb
+from reconciler.core.actions import Action, Decision, EvictPod, Outcome, Verb, WriteStatus
 from reconciler.core.world import World
 from reconciler.loop import tick
 from reconciler.operator.server import Server
@@ -16,7 +16,8 @@ log = logging.getLogger("ttfleet.operator")
 
 AT_ONCE = 20  # nodes that are written at the same time
 SPACING_S = 0.05  # between two ticks, however much changes
-SETBACK_LIMIT_S = 10.0
+SETBACK_LIMIT_S = 1.0  # what was refused rests by itself; the ticks only must not spin
+IDLE_SHARE = 3.0  # after a decision the processor is left alone for so many times as long
 ALIVE_S = 90.0  # three resyncs
 
 
@@ -34,13 +35,20 @@ class Driver:
         self._metrics = metrics
         self._born = self._ticked_at = time.monotonic()
         self._setbacks = 0
-        self._set_back = False
+        self._set_back = self._moved = False
+        self._decided_s = 0.0
 
     def heard(self, action: Action, outcome: Outcome) -> None:
-        """An outcome that another try right away would only repeat slows the ticks down."""
+        """Refusals slow the ticks down, but only while nothing else moves.
+
+        A node that refuses every write keeps no other waiting (S9): rows 2, 3 and 4 must follow each other faster than
+        kubelets write their status, or row 4 conflicts for ever.
+        """
         expected = isinstance(action, EvictPod) and outcome.verb is Verb.REFUSED
         if outcome.verb in {Verb.REFUSED, Verb.UNKNOWN} and not expected:
             self._set_back = True
+        if outcome.verb is Verb.DONE and not isinstance(action, WriteStatus):
+            self._moved = True
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until `stopping`; a tick that has begun is finished."""
@@ -48,10 +56,11 @@ class Driver:
         log.info("informers are in sync")
         while not stopping.is_set():
             self.wake.clear()
-            self._set_back = False
+            self._set_back = self._moved = False
             decision = await self._tick()
-            self._setbacks = self._setbacks + 1 if self._set_back else 0
-            least_s = min(SPACING_S * 2**self._setbacks, SETBACK_LIMIT_S)
+            self._setbacks = self._setbacks + 1 if self._set_back and not self._moved else 0
+            least_s = min(SPACING_S * 2 ** min(self._setbacks, 10), SETBACK_LIMIT_S)
+            least_s = max(least_s, IDLE_SHARE * self._decided_s)
             await _first(asyncio.sleep(least_s), stopping.wait())
             await _first(asyncio.sleep(decision.wake_after_s - least_s), self.wake.wait(), stopping.wait())
 
@@ -62,9 +71,15 @@ class Driver:
         heard_at = min(informer.heard_at for informer in self._server.informers)
         return now - self._ticked_at < ALIVE_S and now - max(heard_at, self._born) < ALIVE_S
 
+    def _timed(self, world: World, now: float) -> Decision:
+        started = time.monotonic()
+        decision = self._decide(world, now)
+        self._decided_s = time.monotonic() - started
+        return decision
+
     async def _tick(self) -> Decision:
         started = time.monotonic()
-        decision = await tick(self._server, self._decide, time.time(), at_once=AT_ONCE)
+        decision = await tick(self._server, self._timed, time.time(), at_once=AT_ONCE)
         self._ticked_at = time.monotonic()
         self._metrics.tick_s.observe(self._ticked_at - started)
         versions = {policy.name: policy.spec.version for policy in self._server.policies.store}

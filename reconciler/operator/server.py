@@ -32,6 +32,7 @@ from reconciler.core.actions import (
 from reconciler.core.fence import foreign_reserved
 from reconciler.core.memory import absorb
 from reconciler.core.world import NodeView, PodView, Settings, Term, World
+from reconciler.operator.rests import Rests
 from reconciler.operator.writes import (
     creation_outcome,
     deletion_outcome,
@@ -115,6 +116,7 @@ class Server:
         self._environment = environment
         self._wall = wall
         self._observer = LeaseObserver()
+        self._rests = Rests()
         namespace = settings.namespace
         self._pods_path = f"/api/v1/namespaces/{namespace}/pods"
         self._keeper_path = f"/apis/apps/v1/namespaces/{namespace}/daemonsets"
@@ -165,6 +167,13 @@ class Server:
         )
 
     async def act(self, action: Action) -> Outcome:
+        outcome = self._rests.instead(action)
+        if outcome is None:
+            outcome = await self._send(action)
+            self._rests.note(action, outcome)
+        return outcome
+
+    async def _send(self, action: Action) -> Outcome:
         match action:
             case WriteNode():
                 return await self._write_node(action)

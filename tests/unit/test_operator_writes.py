@@ -15,6 +15,7 @@ from reconciler.core.actions import (
     EvictPod,
     NodeReport,
     Outcome,
+    RenewLease,
     Step,
     Verb,
     WriteNode,
@@ -23,6 +24,7 @@ from reconciler.core.actions import (
 from reconciler.core.world import CordonOwner, NodeView, PodRole
 from reconciler.loop import tick
 from reconciler.operator.chronicle import Chronicle, JsonFormatter, TextFormatter
+from reconciler.operator.rests import Rests
 from reconciler.operator.writes import (
     creation_outcome,
     deletion_outcome,
@@ -280,6 +282,36 @@ class Decided:
 
 def pod(name, node):
     return EvictPod(namespace="x", name=name, uid=name, node=node, cr="c", drain_pass=1)
+
+
+def test_what_was_refused_rests_longer_each_time_and_nothing_else_does():
+    clock = [100.0]
+    rests = Rests(lambda: clock[0])
+    refused, status = (
+        Outcome(verb=Verb.REFUSED, code=403, message="no"),
+        WriteStatus(policy="c", resource_version="1", status={}),
+    )
+    assert rests.instead(status) is None
+    for pause_s in (0.5, 1.0, 2.0):
+        rests.note(status, refused)
+        clock[0] += pause_s - 0.01
+        assert rests.instead(status).cause == "Resting"
+        clock[0] += 0.01
+        assert rests.instead(status) is None
+    rests.note(status, refused)
+    assert rests.instead(WriteStatus(policy="d", resource_version="1", status={})) is None
+    rests.note(status, Outcome(verb=Verb.DONE))
+    assert rests.instead(status) is None
+
+
+def test_leadership_never_rests_and_a_refused_eviction_is_paced_by_core():
+    rests = Rests(lambda: 0.0)
+    lease, eviction_ = RenewLease(resource_version="1", holder="me"), pod("a", "n")
+    for action in (lease, eviction_):
+        rests.note(action, Outcome(verb=Verb.REFUSED, code=403))
+        assert rests.instead(action) is None
+    rests.note(eviction_, Outcome(verb=Verb.UNKNOWN))
+    assert rests.instead(eviction_) is not None
 
 
 def test_the_loop_acts_in_order_and_absorbs_each_outcome_before_the_next_act():

@@ -5,6 +5,7 @@ import json
 import random
 import signal
 import time
+from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
@@ -121,6 +122,70 @@ def test_two_operators_one_of_them_killed_again_and_again(field, plane, seed):
     asyncio.run(scenario())
 
 
+DENY = "deny-one-node"
+ADMISSION = "/apis/admissionregistration.k8s.io/v1"
+
+
+@asynccontextmanager
+async def denied(kube, node):
+    """An admission policy of somebody else refuses every write of the operator to one node."""
+    rule = {
+        "apiGroups": [""],
+        "apiVersions": ["v1"],
+        "operations": ["UPDATE"],
+        "resources": ["nodes"],
+        "resourceNames": [node],
+    }
+    policy = {
+        "metadata": {"name": DENY},
+        "spec": {
+            "matchConstraints": {"resourceRules": [rule]},
+            "validations": [
+                {"expression": f"request.userInfo.username != '{OPERATOR}'", "reason": "Forbidden"}
+            ],
+        },
+    }
+    binding = {"metadata": {"name": DENY}, "spec": {"policyName": DENY, "validationActions": ["Deny"]}}
+    paths = (f"{ADMISSION}/validatingadmissionpolicies", f"{ADMISSION}/validatingadmissionpolicybindings")
+    try:
+        for path, body in zip(paths, (policy, binding), strict=True):
+            assert (await kube.create(path, body)).ok
+        await asyncio.sleep(2)  # until it holds
+        yield
+    finally:
+        for path in paths:
+            await kube.delete(f"{path}/{DENY}")
+
+
+def test_a_node_that_refuses_every_write_keeps_no_other_waiting(field, plane):
+    """S9; and it is not asked twenty times a second."""
+
+    async def scenario():
+        async with field() as it:
+            await it.nodes("bad", "good")
+            async with denied(it.kube, "bad"):
+                await it.start_operator()
+                budget = [{"group": "both", "maxUnavailable": 2}]
+                await it.policy("mixed", "2.8.0", ["bad", "good"], budgets=budget)
+                good = await it.until(
+                    f"{NODES}/good",
+                    lambda node: (
+                        left_nothing(node) and node["metadata"]["labels"].get(LABEL_KMD_VERSION) == "2.8.0"
+                    ),
+                    bound_s=60,
+                )
+                assert good["metadata"]["annotations"][ANNOTATION_HISTORY]
+                refusals = [
+                    e
+                    for e in audited(plane)
+                    if e["responseStatus"]["code"] == 403 and e["objectRef"].get("name") == "bad"
+                ]
+                assert 1 <= len(refusals) <= 12
+            await it.done("mixed", 2)
+
+    asyncio.run(scenario())
+
+
 def test_an_operator_that_is_told_to_stop_gives_the_lease_up_and_says_0(field):
     async def scenario():
         async with field() as it:
@@ -153,6 +218,7 @@ def test_without_a_login_the_process_ends_with_an_error(field, plane):
         async with field() as it:
             operator = await it.start_operator(account=plane.kubeconfig_for_token("nobody", "no-token"))
             assert await asyncio.wait_for(operator.wait(), 60) == 1
-            assert "kopf ended unasked" in it.logs()
+            log = (it.directory / "operator-1.log").read_text(encoding="utf-8")
+            assert "ttfleet: kopf ended unasked: LoginError" in log
 
     asyncio.run(scenario())
