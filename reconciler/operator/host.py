@@ -93,11 +93,13 @@ async def _beside_kopf(
     kopf_task = asyncio.create_task(_kopf(kube, driver, ports, ready, stop), name="kopf")
     handlers = asyncio.create_task(_take_signals_back(ready, stopping), name="signals")
     try:
-        done, _ = await asyncio.wait({kopf_task, loop_task}, return_when=asyncio.FIRST_COMPLETED)
-        if kopf_task in done:
+        await asyncio.wait({kopf_task, loop_task}, return_when=asyncio.FIRST_COMPLETED)
+        if loop_task.done() and loop_task.cancelled():  # only kopf does that, on its way out
+            await asyncio.wait({kopf_task}, timeout=KOPF_STOP_S)
+        if kopf_task.done():
             raise HostError(f"kopf ended unasked: {_end_of(kopf_task)}")
-        if not stopping.is_set() or loop_task.exception():
-            raise HostError(f"the loop ended unasked: {_end_of(loop_task)}") from loop_task.exception()
+        if loop_task.cancelled() or loop_task.exception() or not stopping.is_set():
+            raise HostError(f"the loop ended unasked: {_end_of(loop_task)}") from _error_of(loop_task)
     finally:
         handlers.cancel()
         stop.set()
@@ -198,8 +200,12 @@ async def _ended(task: asyncio.Task[Any], timeout_s: float) -> None:
         await asyncio.wait({task}, timeout=5)
 
 
+def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
+    return None if task.cancelled() else task.exception()
+
+
 def _end_of(task: asyncio.Task[Any]) -> str:
     if task.cancelled():
         return "cancelled"
-    error = task.exception()
+    error = _error_of(task)
     return f"{type(error).__name__}: {error}" if error else "without an error"
