@@ -7,21 +7,13 @@ annotation or another Target: a module that did not load will not load in a minu
 from dataclasses import replace
 
 from reconciler.core.world import NodeView, Settings
-from schema.clock import format_rfc3339, parse_rfc3339
+from schema.clock import format_rfc3339, seconds
 from schema.names import ANNOTATION_RETRY
 from schema.states import Reason
 from schema.target import Target
 from schema.transaction import HISTORY_TARGETS, Attempt, History, Result
 
 _FINAL = frozenset({Result.ROLLED_BACK, Result.REBOOT_REQUIRED})
-
-
-def seconds(rfc3339: str | None) -> float:
-    """POSIX seconds of a stored time; 0 (long ago) for one that is missing or cannot be read."""
-    try:
-        return parse_rfc3339(rfc3339) if rfc3339 else 0.0
-    except ValueError:
-        return 0.0
 
 
 def failure(node: NodeView, target: Target) -> Attempt | None:
@@ -59,10 +51,22 @@ def succeeded(
         to=to,
         result=Result.OK,
         attempts=past.attempts + 1 if past else 1,
+        first=_first_had(node.history, to),
         outage_s=outage_s,
     )
     older = tuple(reached for reached in node.history.reached if not reached.to.same_module(to))
     return replace(node.history, reached=(entry, *older)[:HISTORY_TARGETS], latest=entry)
+
+
+def _first_had(history: History, target: Target) -> str | None:
+    """When the machine first had a Target that it comes to once more: the order that tells a revert (ADR 0003)."""
+    moments = [seconds(entry.first or entry.at) for entry in history.reached if entry.to.same_module(target)]
+    moments += [
+        seconds(entry.first or entry.at) - 1  # it ran this before it reached that
+        for entry in history.reached
+        if entry.from_ and entry.from_.same_module(target)
+    ]
+    return format_rfc3339(min(moments)) if moments else None
 
 
 def failed(

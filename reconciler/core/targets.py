@@ -54,16 +54,26 @@ def live(facts: HostFacts | None) -> Target | None:
         return None
     if facts.mode is HostMode.HOST:
         return Target(mode=Mode.HOST, version=facts.loaded.version)
-    active = facts.active
-    known = active is not None and active.srcversion == facts.loaded.srcversion
-    commit = active.commit if known and active else None
+    commit = facts.active.commit if facts.active and vouched(facts) else None
     return Target(mode=Mode.CONTAINER, version=facts.loaded.version, commit=commit)
 
 
+def vouched(facts: HostFacts) -> bool:
+    """The module that is live is the one that active.json names: verified, and loaded again after a reboot."""
+    active, loaded = facts.active, facts.loaded
+    return active is not None and loaded is not None and active.srcversion == loaded.srcversion
+
+
 def reached(facts: HostFacts | None, target: Target) -> bool:
-    """The machine runs the Target; an adopted module (commit unknown) matches every pin of its version."""
+    """The machine runs the Target and keeps it; an adopted module (commit unknown) matches every pin of its version.
+
+    While a journal entry is open nothing is reached: after a reboot in the middle of a swap the target may be live and
+    not serve. Nor is what a hand has loaded: nobody verified it, and the next boot does not bring it back.
+    """
     running = live(facts)
-    return running is not None and running.same_module(target)
+    if facts is None or running is None or not running.same_module(target):
+        return False
+    return target.mode is Mode.HOST or (facts.mode is HostMode.CONTAINER and vouched(facts))
 
 
 def change(facts: HostFacts, target: Target) -> Change:

@@ -48,6 +48,7 @@ STAGED = tuple(
     Staged(version=version, kernel="k", build_id="b", srcversion=version, sha256="", commit=commit)
     for version, commit in sorted(COMMITS.items())
 )
+ACTIVE = {entry.version: entry for entry in STAGED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class Mind:
 
     def foreign(self, term: Term, nodes: tuple[Node, ...]) -> tuple[str, ...]:
         """What a LIST finds: reservations that this term did not write."""
-        if "liveness" in self._guards.breaks:
+        if not self._guards.lists:
             return ()
         reserved = (
             (node_name(index), node.record.id)
@@ -276,6 +277,7 @@ def _view(index: int, node: Node) -> NodeView:
             build_id="b",
             mode=HostMode.CONTAINER,
             loaded=Loaded(version=loaded, srcversion=loaded),
+            active=ACTIVE[loaded],
             staged=STAGED,
         ),
     )

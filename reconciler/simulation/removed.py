@@ -34,6 +34,7 @@ class Guards:
         sees: what an operator sees of a node.
         remembers: what an operator makes of its own term.
         wants: whether a decided action is carried out (term, node it is for, action).
+        lists: what the LIST of row 1 finds keeps a leader from admitting.
         compare_and_swap: the server checks resourceVersions.
         claims, boots, locks: the builder writes its claim, compares boot ids, takes the host lock.
     """
@@ -42,6 +43,7 @@ class Guards:
     sees: Callable[[NodeView], NodeView] = _same
     remembers: Callable[[Term], Term] = _kept
     wants: Callable[[Term, NodeView | None, Action], bool] = _wanted
+    lists: bool = True
     compare_and_swap: bool = True
     claims: bool = True
     boots: bool = True
@@ -82,5 +84,7 @@ REMOVED: dict[str, Guards] = {
     "check of the claim at release (row 9)": Guards(breaks=("S4",), sees=_begun_claims_unseen),
     "bootID in the permit": Guards(breaks=("S4",), boots=False),
     "host flock": Guards(breaks=("S4",), locks=False),
-    "cancel of foreign reservations (row 1)": Guards(breaks=("liveness",), wants=_no_foreign_cancel),
+    "cancel of foreign reservations (row 1)": Guards(
+        breaks=("liveness",), wants=_no_foreign_cancel, lists=False
+    ),
 }
