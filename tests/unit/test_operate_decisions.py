@@ -54,9 +54,16 @@ LEADER = Term(identity="me", lease_version="5", clean=True, renewed_at=NOW)
 STAGED = Staged(version="2.8.0", kernel="k", build_id="b", srcversion="s8", sha256="", commit=COMMIT)
 
 
+def vouched(version, *, srcversion="x", commit=None):
+    """The entry of active.json."""
+    return Staged(version=version, kernel="k", build_id="b", srcversion=srcversion, sha256="", commit=commit)
+
+
 def facts(version="2.7.0", **fields):
+    """A machine of ours; what is loaded is what active.json names, of unknown source."""
     loaded = Loaded(version=version, srcversion="x") if version else None
     base = {"boot_id": "boot", "kernel": "k", "build_id": "b", "mode": HostMode.CONTAINER}
+    base["active"] = vouched(version) if version else None
     return HostFacts(**{**base, "loaded": loaded, "staged": (STAGED,), **fields})
 
 
@@ -410,6 +417,30 @@ def test_done_waits_for_facts_that_agree_and_for_those_of_a_new_boot_without_lim
     assert (acts(lagging), shown(lagging)[0]) == ([], "Validating")
     rebooted = world(cordoned(Phase.PERMITTED, claim=done, boot_id="next"))
     assert [a for a in operate(rebooted, NOW + 86_400).actions if isinstance(a, WriteNode)] == []
+
+
+UNVOUCHED = {
+    "a swap stands in the middle": {"mode": HostMode.TRANSITIONING},
+    "active.json names another source": {"active": vouched("2.7.0", srcversion="s7")},
+    "loaded by hand, nothing keeps it": {"mode": HostMode.ABSENT, "active": None},
+    "of another commit": {"active": vouched("2.8.0", commit="9" * 40)},
+}
+
+
+@pytest.mark.parametrize("fields", UNVOUCHED.values(), ids=UNVOUCHED)
+def test_a_version_that_is_live_and_not_vouched_for_is_not_done(fields):
+    seen = facts("2.8.0", **fields)
+    assert shown(world(node(facts=seen)))[0] != "Done"
+    rebooted = world(cordoned(facts=seen))
+    assert [(w.step, w.record.phase) for w in acts(rebooted)] == [(Step.PERMIT, Phase.PERMITTED)]
+    done = Claim(id=record().id, state=ClaimState.DONE, result=Result.OK)
+    claimed = world(cordoned(Phase.PERMITTED, claim=done, facts=seen))
+    assert (acts(claimed), shown(claimed)[0]) == ([], "Validating")
+
+
+def test_an_adopted_module_of_unknown_source_is_done():
+    adopted = facts("2.8.0", active=vouched("2.8.0", commit=None))
+    assert shown(world(node(facts=adopted))) == ("Done", "")
 
 
 def test_reboot_required_stays():
