@@ -94,6 +94,19 @@ async def the_demo_adopts_upgrades_canary_first_and_reverts_in_one_wave():
 
 
 @scenario
+async def a_version_tried_again_after_its_revert_goes_through_the_waves_like_the_first_time():
+    told = await adopted(8)
+    await told.told("2.8.0", commit("c2", "2.8.0"))
+    await told.settle(batch=3)
+    await told.told("git revert: 2.7.0 comes back in one wave", commit("c3", "2.7.0"))
+    await told.settle(batch=3)
+    told.trace.clear()
+    await told.told("2.8.0 once more", commit("c4", "2.8.0"))
+    await told.settle(batch=3)
+    return told
+
+
+@scenario
 async def a_revert_while_the_canary_is_done_takes_back_the_canary_alone():
     told = await adopted()
     await told.told("channel stable moves to 2.8.0", commit("c2", "2.8.0"))
@@ -135,6 +148,19 @@ async def a_node_that_joins_in_the_middle_of_a_plan_is_last():
     told.trace.append("node-20 joins with 2.7.0, node-21 without a module")
     for number, version, mode in ((20, "2.7.0", Mode.CONTAINER), (21, "", None)):
         told.machines[f"node-{number}"] = node(number, version, mode)
+    await told.settle(batch=3)
+    return told
+
+
+@scenario
+async def waves_whose_policies_somebody_deletes_in_the_middle_still_open_in_order():
+    told = await adopted(8)
+    await told.told("2.8.0", commit("c2", "2.8.0"))
+    await told.passes(1)
+    await told.tick()
+    told.trace.append("kubectl delete ttdp train-early train-rest, once the canary is done")
+    for name in ("train-early", "train-rest"):
+        del told.policies[name]
     await told.settle(batch=3)
     return told
 

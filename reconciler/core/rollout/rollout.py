@@ -49,7 +49,12 @@ def parse_plan(text: object) -> PlanId | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
-    """A ttdp of ours as it is served. `nodes` are those of its list that exist."""
+    """A ttdp of ours as it is served.
+
+    Attributes:
+        nodes: those of its list that exist.
+        states: of its nodes as the operator reports them.
+    """
 
     view: PolicyView
     pool: str
@@ -61,6 +66,7 @@ class Live:
     promoted_plan: PlanId | None
     hostnames: frozenset[str]
     nodes: frozenset[str]
+    states: Mapping[str, str]
 
     @property
     def opened(self) -> bool:
@@ -71,14 +77,6 @@ class Live:
         """The operator's status speaks of the present spec."""
         seen = self.view.status.get("observedGeneration")
         return isinstance(seen, int) and seen >= self.view.generation
-
-    def state(self, node: str) -> str:
-        """State of a node as the operator reports it, "" while it does not."""
-        entries = self.view.status.get("nodes")
-        for entry in entries if isinstance(entries, Iterable) else ():
-            if isinstance(entry, Mapping) and entry.get("name") == node:
-                return str(entry.get("state", ""))
-        return ""
 
 
 def read_live(policies: Iterable[PolicyView], sync: str, machines: Mapping[str, Machine]) -> dict[str, Live]:
@@ -100,7 +98,17 @@ def _live(view: PolicyView, by_hostname: Mapping[str, str]) -> Live:
         promoted_plan=parse_plan(view.annotations.get(ANNOTATION_PROMOTED_PLAN)),
         hostnames=hostnames,
         nodes=frozenset(by_hostname[name] for name in hostnames if name in by_hostname),
+        states=_states(view.status.get("nodes")),
     )
+
+
+def _states(entries: object) -> dict[str, str]:
+    """State by node; of two entries with one name the first counts."""
+    found: dict[str, str] = {}
+    for entry in entries if isinstance(entries, Iterable) else ():
+        if isinstance(entry, Mapping):
+            found.setdefault(str(entry.get("name")), str(entry.get("state", "")))
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +139,11 @@ def roll_out(
     ]
     plan = plan_id(pool, mine, status, machines)
     begun = any(one.plan == plan and one.rank == "0" for one in mine)
-    complete = begun and all(one.plan == plan and one.promoted_plan == plan for one in mine)
+    complete = (
+        begun
+        and all(one.plan == plan and one.promoted_plan == plan for one in mine)
+        and not _lost_waves(pool, mine)
+    )
     if complete:
         assigned = settled_waves(pool)
     elif begun:
@@ -140,6 +152,13 @@ def roll_out(
         assigned = opening_waves(pool)
     waves = line_up(assigned, pool.waves)
     return Rollout(pool=pool, id=plan, waves=waves, groups=group(pool, waves), begun=begun, complete=complete)
+
+
+def _lost_waves(pool: PoolDesired, mine: Sequence[Live]) -> frozenset[str]:
+    """Waves whose policy somebody deleted; without them a plan is not over. Nodes that just joined lack none."""
+    present = {HELD, *(one.wave for one in mine)}
+    covered = {node for one in mine for node in one.nodes}
+    return frozenset(wave for node, wave in settled_waves(pool).items() if node not in covered) - present
 
 
 def plan_id(
@@ -220,7 +239,7 @@ def _promoted(rollout: Rollout, parts: Sequence[Group], live: Mapping[str, Live]
 def _node_state(part: Group, node: str, live: Mapping[str, Live], machines: Mapping[str, Machine]) -> str:
     """The operator's word, but Done only while the host says so too."""
     one = live.get(part.name)
-    state = one.state(node) if one is not None and one.target == part.target else ""
+    state = one.states.get(node, "") if one is not None and one.target == part.target else ""
     unmoved = kind_of(machines[node].current, part.target) is Kind.NONE
     return state if state != NodeState.DONE or unmoved else NodeState.PENDING
 

@@ -145,17 +145,24 @@ def _conditions(
         why = world.sync.hold or "spec.suspend is true"
         return [_condition("Ready", "False", SyncReason.SUSPENDED, why)]
     if world.sync.spec.mode is not SyncMode.ENFORCE:
-        return [
-            _condition("Ready", "True", SyncReason.OBSERVING, what or "every node is as the repository says")
-        ]
+        return [_condition("Ready", "True", SyncReason.OBSERVING, what or _reached(progress))]
     if not what and not applied:
         what = "policies are being written"
     if not what:
-        return [_condition("Ready", "True", SyncReason.APPLIED, "every node is as the repository says")]
+        return [_condition("Ready", "True", SyncReason.APPLIED, _reached(progress))]
     return [
         _condition("Ready", "False", SyncReason.PROGRESSING, what),
         _condition("Reconciling", "True", SyncReason.PROGRESSING, what),
     ]
+
+
+def _reached(progress: Mapping[str, Sequence[Progress]]) -> str:
+    """What a plan that is over has come to: nodes on which nothing may start do not keep it open."""
+    steps = [step for steps in progress.values() for step in steps]
+    done, nodes = sum(step.done for step in steps), sum(step.nodes for step in steps)
+    if done == nodes:
+        return "every node is as the repository says"
+    return f"{done} of {nodes} nodes are as the repository says, the others held, skipped, offline, host-managed or failed"
 
 
 def _going_on(rollouts: Sequence[Rollout], progress: Mapping[str, Sequence[Progress]]) -> str:

@@ -103,7 +103,7 @@ def _manifest(course: Course, rollout: Rollout, part: Group, sync: str, *, waiti
     promotion = (
         {ANNOTATION_PROMOTED: dump_target(part.target), ANNOTATION_PROMOTED_PLAN: str(rollout.id)}
         if step.state is WaveState.DONE
-        else _last_promotion(course, part)
+        else _last_promotion(course, rollout, part)
     )
     return manifest(
         part,
@@ -117,11 +117,18 @@ def _manifest(course: Course, rollout: Rollout, part: Group, sync: str, *, waiti
     )
 
 
-def _last_promotion(course: Course, part: Group) -> dict[str, str]:
-    """What was promoted last for these nodes: the policy's own, else that of the policy they come from."""
+def _last_promotion(course: Course, rollout: Rollout, part: Group) -> dict[str, str]:
+    """What was promoted last for these nodes: the policy's own, else that of the policy they come from.
+
+    Never another wave's promotion in the plan under way: a policy that somebody deleted would come back as done.
+    """
     one = course.live.get(part.name)
     if one is None:
-        others = [other for other in course.live.values() if other.pool == part.pool and other.promoted]
+        others = [
+            other
+            for other in course.live.values()
+            if other.pool == part.pool and other.promoted and other.promoted_plan != rollout.id
+        ]
         before = [other for other in others if part.nodes[0] in other.nodes] or others
         one = min(before, key=lambda other: (other.rank, other.view.name), default=None)
     kept = _annotations(one) if one else {}
