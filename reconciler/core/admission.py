@@ -10,7 +10,7 @@ from reconciler.core.scene import Next, Scene
 from reconciler.core.staging import Stagings, leftovers, stage
 from reconciler.core.stops import node_stop, stop
 from reconciler.core.targets import Change, change, current_facts, promoted, reached, removed, staged
-from reconciler.core.world import CordonOwner, NodeView
+from reconciler.core.world import NodeView
 from schema.facts import HostFacts, HostMode
 from schema.names import ANNOTATION_CORDONED_BY
 from schema.states import NodeState, Reason
@@ -26,9 +26,7 @@ def look(scene: Scene, node: NodeView, stagings: Stagings) -> Next | None:
         return Next(state=NodeState.BLOCKED, reason=Reason.UNREADABLE_ANNOTATION, message=message)
     if _orphaned(node):
         write = transaction.sweep(node, scene.world.settings)
-        return Next(
-            state=NodeState.UNCORDONING, message="a cordon of ours without a record", actions=(write,)
-        )
+        return Next(state=NodeState.UNCORDONING, message="our mark without a record", actions=(write,))
     if assignment is None:
         return None
     found = _standing(scene, node, assignment) or _towards(scene, node, assignment, stagings)
@@ -38,8 +36,8 @@ def look(scene: Scene, node: NodeView, stagings: Stagings) -> Next | None:
 
 
 def _orphaned(node: NodeView) -> bool:
-    ours = node.annotations.get(ANNOTATION_CORDONED_BY, "").startswith("ttfleet/")
-    return ours and node.cordon is CordonOwner.OURS
+    """Our mark without a record: gates, and perhaps a cordon of ours, are left behind (S3)."""
+    return node.annotations.get(ANNOTATION_CORDONED_BY, "").startswith("ttfleet/")
 
 
 def _standing(scene: Scene, node: NodeView, assignment: Assignment) -> Next | None:

@@ -47,7 +47,14 @@ def unavailable(world: World, node: NodeView) -> bool:
 
 
 def groups(world: World, matched: Mapping[str, tuple[str, ...]]) -> dict[str, Group]:
-    """Every group that a readable ttdp carries, by name."""
+    """Every group that a readable ttdp carries, by name.
+
+    A node whose record names the ttdp counts there to its end, also when the selector has lost it meanwhile.
+    """
+    recorded: dict[str, set[str]] = {}
+    for node in world.nodes.values():
+        if node.record is not None:
+            recorded.setdefault(node.record.cr, set()).add(node.name)
     limits: dict[str, int] = {}
     members: dict[str, set[str]] = {}
     for policy in world.policies.values():
@@ -57,7 +64,8 @@ def groups(world: World, matched: Mapping[str, tuple[str, ...]]) -> dict[str, Gr
             limits[budget.group] = min(
                 limits.get(budget.group, budget.max_unavailable), budget.max_unavailable
             )
-            members.setdefault(budget.group, set()).update(matched[policy.name])
+            found = members.setdefault(budget.group, set())
+            found.update(matched[policy.name], recorded.get(policy.name, ()))
     away = {node.name for node in world.nodes.values() if unavailable(world, node)}
     return {
         name: Group(

@@ -14,6 +14,7 @@ from reconciler.core.targets import current_facts, promoted, reached, staged
 from reconciler.core.world import CordonOwner, NodeView, PodView
 from schema.states import NodeState, Reason
 from schema.transaction import Claim, ClaimState, Phase, Record, Result
+from schema.verdict import Verdict
 
 WORKER_TRIES = 3  # workers that end without a word before the claim
 WORKER_AGAIN_S = 5.0  # doubled with each worker after that
@@ -111,8 +112,6 @@ def _cordoned(scene: Scene, node: NodeView, record: Record) -> Next:
         )
     if staged(facts, record.to) is None:
         return _failed(scene, node, record, Reason.REBOOTED, "the module is not staged for this kernel")
-    if facts.loaded is None:  # nobody can hold what is not there
-        return Next(state=NodeState.DRAINING, actions=(transaction.permit(node, record, scene.now),))
     look = _drain(scene, node, record)
     if look.drained:
         return Next(state=NodeState.DRAINING, actions=(transaction.permit(node, record, scene.now),))
@@ -122,6 +121,9 @@ def _cordoned(scene: Scene, node: NodeView, record: Record) -> Next:
 
 
 def _drain(scene: Scene, node: NodeView, record: Record) -> drain.Look:
+    facts = current_facts(node)
+    if facts and facts.loaded is None:  # nobody can hold what is not there
+        return drain.Look(drained=True)
     return drain.progress(
         record.cr,
         scene.pods(node.name),
@@ -166,12 +168,16 @@ def _permitted(scene: Scene, node: NodeView, record: Record) -> Next:
     workers = scene.workers(node.name, record.id)
     last = workers[-1] if workers else None
     left_s = retry.seconds(record.since) + PERMIT_LIMIT_S - scene.now
-    if last and last.finished and last.verdict and not last.verdict.changed:
+    held = [worker for worker in workers if _held(worker)]
+    if held:
+        left_s = max(left_s, _patience_s(scene, node, record))
+    if last and last.finished and last.verdict and _refuses(last.verdict):
         return _refused(scene, node, record, last)
     if last and last.finished and last.attempt >= WORKER_TRIES and last.verdict is None:
         return _failed(scene, node, record, Reason.BUILDER_CRASH_LOOP, f"pod {last.name}")
     if left_s <= 0:
-        return _failed(scene, node, record, _stuck(node, last), f"no claim within {PERMIT_LIMIT_S:.0f} s")
+        reason = (held[-1].verdict.reason if held and held[-1].verdict else None) or _stuck(node, last)
+        return _failed(scene, node, record, reason, "no claim in time")
     look = _drain(scene, node, record)  # somebody may have landed since the permit
     if look.trouble:
         return _failed(scene, node, record, look.trouble.reason, look.trouble.message)
@@ -183,12 +189,27 @@ def _refused(scene: Scene, node: NodeView, record: Record, worker: PodView) -> N
     """The builder changed nothing and says why. With drain off, people are given the time to end their work."""
     verdict = worker.verdict
     assert verdict is not None
-    spec = scene.assignments[node.name].policy.spec
-    left_s = retry.seconds(record.reserved) + spec.drain.timeout_s - scene.now
-    in_use = verdict.reason in {Reason.DEVICE_IN_USE, Reason.UNKNOWN_HOLDER}
-    if in_use and not spec.drain.enable and left_s > 0:
+    left_s = _patience_s(scene, node, record)
+    if _held(worker) and left_s > 0:
         return _worker(scene, node, record, worker, NodeState.DRAINING, left_s)
     return _failed(scene, node, record, verdict.reason or Reason.PERMIT_VOID, verdict.message)
+
+
+def _refuses(verdict: Verdict) -> bool:
+    """Nothing has been done; a verdict that was replayed (rolled back, say) is to be claimed, not refused."""
+    return not verdict.changed and verdict.result in {Result.REFUSED, Result.FAILED}
+
+
+def _held(worker: PodView) -> bool:
+    """This worker met a module in use."""
+    verdict = worker.verdict
+    return verdict is not None and verdict.reason in {Reason.DEVICE_IN_USE, Reason.UNKNOWN_HOLDER}
+
+
+def _patience_s(scene: Scene, node: NodeView, record: Record) -> float:
+    """Seconds that people have left to end their work: with drain off the whole time-out, else none."""
+    spec = scene.assignments[node.name].policy.spec.drain
+    return 0.0 if spec.enable else retry.seconds(record.reserved) + spec.timeout_s - scene.now
 
 
 def _stuck(node: NodeView, worker: PodView | None) -> Reason:

@@ -21,6 +21,8 @@ from reconciler.core.world import (
     CordonOwner,
     LeaseView,
     NodeView,
+    PodRole,
+    PodView,
     PolicyView,
     Reservation,
     Settings,
@@ -45,6 +47,7 @@ from schema.policy import Budget, Drain, PolicySpec, Source
 from schema.states import Reason
 from schema.target import Mode, Target, Vacate
 from schema.transaction import Claim, ClaimState, History, Phase, Record, Result
+from schema.verdict import Verdict
 
 NOW = 1_800_000_000.0
 COMMIT = "8" * 40
@@ -131,6 +134,37 @@ def record(phase=Phase.CORDONED, **fields):
 
 def cordoned(phase=Phase.CORDONED, claim=None, **fields):
     return node(**{"record": record(phase), "cordon": CordonOwner.OURS, "claim": claim, **fields})
+
+
+def pod(name="p", **fields):
+    base = {
+        "namespace": "work",
+        "name": name,
+        "uid": f"uid-{name}",
+        "node": "n0",
+        "role": PodRole.WORKLOAD,
+        "labels": {},
+        "owner": "ReplicaSet/r",
+        "phase": "Running",
+        "ready": True,
+        "terminating": False,
+        "uses_device": False,
+        "daemonset": False,
+        "mirror": False,
+        "empty_dir": False,
+        "started_at": NOW - 5000,
+    }
+    return PodView(**{**base, **fields})
+
+
+def worker(attempt, *, verdict=None, phase="Failed", finished_at=NOW - 400):
+    ended = {} if phase == "Running" else {"finished_at": finished_at, "verdict": verdict}
+    name = f"ttswap-{record().id}-{attempt}"
+    return pod(name, role=PodRole.SWAP, phase=phase, txn_id=record().id, attempt=attempt, **ended)
+
+
+def refused(result=Result.REFUSED, reason=None):
+    return Verdict(verb="swap", id=record().id, result=result, changed=False, reason=reason)
 
 
 def acts(given, kind=WriteNode):
@@ -334,6 +368,15 @@ def test_a_reservation_that_is_not_seen_yet_counts():
     assert reserved_of(world(*nodes, policies=(cr,), term=two)) == ["n2"]
 
 
+def test_a_node_that_its_ttdp_no_longer_selects_counts_until_its_record_has_gone():
+    left = node("n9", record=record(Phase.PERMITTED), cordon=CordonOwner.OURS, claim=BEGUN, labels={"x": "y"})
+    away = replace(left, labels={})  # NFD has forgotten the card, or somebody edited the selector
+    cr = policy(budgets=(Budget(group="g", max_unavailable=1),))
+    assert reserved_of(world(node(), away, policies=(cr,))) == []
+    other = policy("other", budgets=(Budget(group="g", max_unavailable=1),))
+    assert reserved_of(world(node(), replace(away, record=record(cr="gone")), policies=(other,))) == ["n0"]
+
+
 def test_the_own_node_comes_last_and_empty_machines_first():
     nodes, cr = fleet(3, limit=1)
     settings = replace(SETTINGS, own_node="n0")
@@ -462,6 +505,18 @@ def test_a_cordon_of_ours_without_a_record_is_swept():
     assert (write.step, write.unschedulable) == (Step.RELEASE, False)
 
 
+@pytest.mark.parametrize("cordon", [CordonOwner.NOBODY, CordonOwner.FOREIGN])
+def test_gates_without_a_record_are_opened_whoever_cordons(cordon):
+    left = node(
+        cordon=cordon,
+        annotations={ANNOTATION_CORDONED_BY: "ttfleet/cr"},
+        labels={DEPLOY_GATE_TELEMETRY: "false"},
+    )
+    [write] = acts(world(left, policies=()))
+    assert (write.unschedulable.name, write.labels) == ("UNSET", {DEPLOY_GATE_TELEMETRY: None})
+    assert write.annotations[ANNOTATION_CORDONED_BY] is None
+
+
 def test_one_write_a_node_a_tick():
     nodes = [cordoned(name="n0", uid="n0"), *(node(f"n{i}") for i in range(1, 5))]
     writes = acts(world(*nodes, policies=(policy(budgets=(Budget(group="g", max_unavailable=9),)),)))
@@ -472,6 +527,38 @@ def test_a_drain_evicts_nobody_where_no_module_is_loaded():
     given = world(cordoned(facts=facts(None)), policies=(policy(drain=Drain()),))
     assert [write.step for write in acts(given)] == [Step.PERMIT]
     assert not acts(given, EvictPod)
+
+
+def test_a_permit_on_an_empty_machine_evicts_nobody_either():
+    permitted = cordoned(Phase.PERMITTED, facts=facts(None))
+    for held in (False, True):
+        given = world(
+            permitted, pods={"n0": (pod(uses_device=held), pod("bare", owner="", uses_device=held))}
+        )
+        assert not acts(given, EvictPod)
+        assert not acts(given)
+        assert len(acts(given, CreatePod)) == 1
+
+
+def test_with_drain_off_a_busy_device_is_waited_for_as_long_as_the_drain_may_take():
+    old = {"since": format_rfc3339(NOW - 400), "reserved": format_rfc3339(NOW - 400)}
+    permitted = cordoned(Phase.PERMITTED, record=record(Phase.PERMITTED, **old))
+    busy = worker(1, verdict=refused(reason="DeviceInUse"))
+    pods = {"n0": (busy, worker(2, phase="Running"))}
+    waiting = policy(drain=Drain(enable=False, timeout_s=3600))
+    assert acts(world(permitted, pods=pods, policies=(waiting,))) == []
+    over = policy(drain=Drain(enable=False, timeout_s=300))
+    [write] = acts(world(permitted, pods=pods, policies=(over,)))
+    assert write.history.latest.reason == "DeviceInUse"
+    [write] = acts(world(permitted, pods=pods))
+    assert (write.step, write.history.latest.result) == (Step.RELEASE, Result.REFUSED)
+
+
+def test_a_verdict_replayed_before_a_reboot_is_no_refusal():
+    replayed = worker(1, verdict=refused(Result.ROLLED_BACK, "LoadFailed"))
+    given = world(cordoned(Phase.PERMITTED), pods={"n0": (replayed,)})
+    assert acts(given) == []
+    assert [made.attempt for made in acts(given, CreatePod)] == [2]
 
 
 # --- memory of failures -------------------------------------------------------------------------------------
