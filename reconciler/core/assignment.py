@@ -1,7 +1,7 @@
 """Assignment: which ttdps match a node, and which one of them speaks for it."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from reconciler.core.targets import asked
 from reconciler.core.world import NodeView, PolicyView, World
@@ -25,11 +25,11 @@ class Assignment:
     overlap: bool
 
 
-def assign(world: World) -> dict[str, Assignment]:
-    """Node name -> assignment, for every node that a readable ttdp matches."""
+def assign(world: World, found: Mapping[str, Iterable[str]]) -> dict[str, Assignment]:
+    """Node name -> assignment, for every node that a readable ttdp matches, as `matched` has found them."""
     matches: dict[str, list[PolicyView]] = {}
     for policy in sorted(world.policies.values(), key=lambda policy: policy.name):
-        for node in _matched(world, policy):
+        for node in found[policy.name]:
             matches.setdefault(node, []).append(policy)
     return {name: _settle(world, world.nodes[name], tuple(found)) for name, found in matches.items()}
 
@@ -56,16 +56,15 @@ def _matched(world: World, policy: PolicyView) -> Iterator[str]:
     if policy.spec_fault or policy.deleting:
         return
     selector = policy.spec.node_affinity
-    hostnames = [
-        r.values for r in selector.match_expressions if r.key == LABEL_HOSTNAME and r.operator == "In"
-    ]
-    wanted = (
-        frozenset(hostnames[0]) if hostnames else None
-    )  # 200 names in a set: the usual selector, made cheap
+    listed = [r for r in selector.match_expressions if r.key == LABEL_HOSTNAME and r.operator == "In"]
+    rest = replace(
+        selector, match_expressions=tuple(r for r in selector.match_expressions if r not in listed)
+    )
+    wanted = [frozenset(r.values) for r in listed]  # 200 names in a set: the usual selector, made cheap
     for node in world.nodes.values():
-        if wanted is not None and node.labels.get(LABEL_HOSTNAME) not in wanted:
+        if any(node.labels.get(LABEL_HOSTNAME) not in names for names in wanted):
             continue
-        if node.labels.get(LABEL_PRESENT) == "true" and selector.matches(node.labels):
+        if node.labels.get(LABEL_PRESENT) == "true" and rest.matches(node.labels):
             yield node.name
 
 

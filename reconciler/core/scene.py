@@ -21,7 +21,7 @@ class Scene:
 
     @cached_property
     def assignments(self) -> Mapping[str, Assignment]:
-        return assign(self.world)
+        return assign(self.world, self.matched)
 
     @cached_property
     def matched(self) -> Mapping[str, tuple[str, ...]]:

@@ -37,6 +37,7 @@ def status_of(scene: Scene, policy: PolicyView, reports: list[NodeReport]) -> di
     """The whole status; times of what did not change are kept from the served one."""
     served = policy.status
     at = format_rfc3339(scene.now)
+    conditions, nodes = _by(served.get("conditions"), "type"), _by(served.get("nodes"), "name")
     summary = _summary(scene, reports)
     return {
         "observedGeneration": policy.generation,
@@ -46,12 +47,12 @@ def status_of(scene: Scene, policy: PolicyView, reports: list[NodeReport]) -> di
         "daemonSet": KEEPER_DAEMONSET,
         "summary": summary,
         "conditions": [
-            _kept(served.get("conditions"), "type", condition, ("status",), at)
+            _kept(conditions.get(condition["type"]), condition, ("status",), at)
             | {"observedGeneration": policy.generation}
             for condition in (_ready(policy, summary), _progressing(policy, reports))
         ],
         "nodes": [
-            _kept(served.get("nodes"), "name", _node(report), ("state",), at)
+            _kept(nodes.get(report.node), _node(report), ("state",), at)
             for report in sorted(reports, key=lambda r: (r.state in _AT_REST, r.node))[:NODES_LIMIT]
         ],
     }
@@ -119,10 +120,16 @@ def _node(report: NodeReport) -> dict[str, str]:
     return {key: value for key, value in pairs.items() if value or key in {"name", "state"}}
 
 
-def _kept(served: object, key: str, entry: dict[str, str], same: tuple[str, ...], at: str) -> dict[str, Any]:
+def _by(served: object, key: str) -> dict[object, Mapping[str, Any]]:
+    """Served entries by what names them; of two with one name the first counts."""
+    entries = served if isinstance(served, list | tuple) else ()
+    return {entry.get(key): entry for entry in reversed(entries)}
+
+
+def _kept(
+    old: Mapping[str, Any] | None, entry: dict[str, str], same: tuple[str, ...], at: str
+) -> dict[str, Any]:
     """The entry with the time of its last transition: the served one while the fields in `same` are unchanged."""
-    for old in served if isinstance(served, list | tuple) else ():
-        if old.get(key) == entry[key]:
-            unchanged = all(old.get(name, "") == entry.get(name, "") for name in same)
-            return entry | {"lastTransitionTime": old.get("lastTransitionTime", at) if unchanged else at}
-    return entry | {"lastTransitionTime": at}
+    if old is None or any(old.get(name, "") != entry.get(name, "") for name in same):
+        return entry | {"lastTransitionTime": at}
+    return entry | {"lastTransitionTime": old.get("lastTransitionTime", at)}

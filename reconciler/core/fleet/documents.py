@@ -1,8 +1,9 @@
 """What a fleet repository says, as parsed documents; each value remembers where it was written."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 Path = tuple[str | int, ...]
@@ -41,6 +42,15 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """A value with the place that set it, and the layer (kind) it came from."""
+
+    value: Any
+    mark: Mark
+    kind: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Document:
     """One YAML document that has passed its schema.
 
@@ -61,6 +71,14 @@ class Document:
     def spec(self) -> Mapping[str, Any]:
         spec: Mapping[str, Any] = self.data.get("spec", {})
         return spec
+
+    @cached_property
+    def settings(self) -> Mapping[Path, Setting]:
+        """Every scalar and list of the spec by its path below `spec`; worked out once, however often layers are merged."""
+        return {
+            path: Setting(value=value, mark=self.mark_at("spec", *path), kind=self.kind)
+            for path, value in _leaves((), self.spec)
+        }
 
     def mark_at(self, *path: str | int) -> Mark:
         """Place of the value at `path`, or of the nearest value around it."""
@@ -93,3 +111,12 @@ class Tree:
             for document in self.documents
             if document.kind == kind and (cluster is None or document.cluster in {"", cluster})
         )
+
+
+def _leaves(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
+    """Scalars and lists; a list is one value, an empty map says nothing."""
+    if isinstance(value, Mapping):
+        for key, child in value.items():
+            yield from _leaves((*path, key), child)
+    else:
+        yield path, value

@@ -1,19 +1,10 @@
 """The closed merge Fleet < Cluster < NodePool < Node; every value remembers the place that set it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.core.fleet.documents import Document, Mark, Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """A value with the place that set it, and the layer (kind) it came from."""
-
-    value: Any
-    mark: Mark
-    kind: str
+from reconciler.core.fleet.documents import Document, Path, Setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,16 +25,5 @@ def merge(layers: Sequence[Document]) -> Settings:
     """Merge documents, the lowest layer first."""
     by_path: dict[Path, Setting] = {}
     for document in layers:
-        for path, value in _leaves((), document.spec):
-            mark = document.mark_at("spec", *path)
-            by_path[path] = Setting(value=value, mark=mark, kind=document.kind)
+        by_path.update(document.settings)
     return Settings(by_path=by_path)
-
-
-def _leaves(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
-    """Scalars and lists; a list is one value, an empty map says nothing."""
-    if isinstance(value, Mapping):
-        for key, child in value.items():
-            yield from _leaves((*path, key), child)
-    else:
-        yield path, value

@@ -4,12 +4,12 @@ A node gets its Target and policy from the layers Fleet < Cluster < NodePool < N
 depends on the order of nodes or files.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from reconciler.core.fleet.documents import Document, Mark, Problem, Tree
-from reconciler.core.fleet.layers import Setting, Settings, merge
+from reconciler.core.fleet.documents import Document, Mark, Problem, Setting, Tree
+from reconciler.core.fleet.layers import Settings, merge
 from reconciler.core.fleet.machines import Machine
 from reconciler.core.fleet.problems import Code
 from reconciler.core.fleet.waves import WaveSpec, wave_table
@@ -117,7 +117,8 @@ def resolve(tree: Tree, cluster: str, machines: Iterable[Machine]) -> Desired:
     """What `tree` wants of every node of `cluster`."""
     known = sorted((machine for machine in machines), key=lambda machine: machine.name)
     pools = tree.of_kind("NodePool", cluster)
-    matches = {machine.name: tuple(pool for pool in pools if selects(pool, machine)) for machine in known}
+    wants = [(pool, chooser(pool)) for pool in pools]
+    matches = {machine.name: tuple(pool for pool, want in wants if want(machine)) for machine in known}
     contested = {
         name: tuple(pool.name for pool in found) for name, found in matches.items() if len(found) > 1
     }
@@ -137,12 +138,20 @@ def resolve(tree: Tree, cluster: str, machines: Iterable[Machine]) -> Desired:
     )
 
 
-def selects(pool: Document, machine: Machine) -> bool:
+def chooser(pool: Document) -> Callable[[Machine], bool]:
     """Whether a NodePool document wants a node: by name, or a node with a card by its labels."""
     if "nodes" in pool.spec:
-        return machine.name in pool.spec["nodes"]
-    selector = pool.spec.get("selector")
-    return selector is not None and machine.has_card and Selector.from_json(selector).matches(machine.labels)
+        names = frozenset(pool.spec["nodes"])
+        return lambda machine: machine.name in names
+    if pool.spec.get("selector") is None:
+        return lambda _: False
+    selector = Selector.from_json(pool.spec["selector"])
+    return lambda machine: machine.has_card and selector.matches(machine.labels)
+
+
+def selects(pool: Document, machine: Machine) -> bool:
+    """`chooser`, for one node."""
+    return chooser(pool)(machine)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from reconciler.core.fleet.documents import Document, Problem, Tree
-from reconciler.core.fleet.layers import Setting, Settings, merge
+from reconciler.core.fleet.documents import Document, Problem, Setting, Tree
+from reconciler.core.fleet.layers import Settings, merge
 from reconciler.core.fleet.machines import Machine
 from reconciler.core.fleet.resolve import Desired, resolve, selects
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from reconciler.core.fleet.documents import Document, Mark, Problem, Severity
-from reconciler.core.fleet.layers import Setting, Settings, merge
+from reconciler.core.fleet.documents import Document, Mark, Problem, Setting, Severity
+from reconciler.core.fleet.layers import Settings, merge
 from reconciler.core.fleet.problems import Code
 from reconciler.core.fleet.resolve import version_setting
 from reconciler.core.fleet.scopes import Scope

@@ -13,6 +13,7 @@ from reconciler.core.fleet.render import name_clashes
 from reconciler.core.fleet.resolve import concerns, resolve
 from reconciler.core.rollout.course import Course, chart
 from reconciler.core.rollout.guards import Refusal, refusals
+from reconciler.core.rollout.plan import Kind
 from reconciler.core.rollout.syncstatus import sync_status
 from reconciler.core.rollout.syncworld import FleetWorld, Stall, SyncDecision, WriteSync
 from reconciler.core.rollout.writes import due_writes
@@ -99,7 +100,9 @@ def _unsafe(world: FleetWorld, course: Course) -> tuple[Stall | None, tuple[Refu
     placed: dict[str, frozenset[str]] = {}
     for one in course.live.values():
         placed |= {node: placed.get(node, frozenset()) | {one.pool} for node in one.nodes}
-    refused = refusals(course.desired, course.plan, placed=placed, past=_past_targets(world))
+    downgrades = any(change.kind is Kind.DOWNGRADE for change in course.plan.changes)
+    past = _past_targets(world) if downgrades else {}
+    refused = refusals(course.desired, course.plan, placed=placed, past=past)
     if refused:
         message = "; ".join(str(refusal) for refusal in refused)
         return Stall(reason=SyncReason.GUARD_REFUSED, message=message), refused
