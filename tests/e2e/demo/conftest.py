@@ -112,13 +112,19 @@ class Stage:
                 found.append(f"{name}: labelled {labels.get(LABEL_KMD_VERSION)}")
         return found
 
+    def cordons(self, node: str) -> list[audit.Cordon]:
+        """Those that began since the commit in hand."""
+        found = audit.cordons(self.cast.plane.audit_log).get(node, ())
+        return [one for one in found if one.begin >= self.begun]
+
     def trespasses(self) -> list[str]:
-        """Foreign cordons that the operator lifted since the commit in hand (S2)."""
+        """Foreign cordons that the operator lifted (S2)."""
+        found = audit.cordons(self.cast.plane.audit_log)
         return [
             f"{node}: {one.by}"
-            for node, cordons in audit.cordons(self.cast.plane.audit_log).items()
-            for one in cordons
-            if one.begin >= self.begun and one.by != OPERATOR_USER and one.ended_by == OPERATOR_USER
+            for node, intervals in found.items()
+            for one in intervals
+            if one.by != OPERATOR_USER and one.ended_by == OPERATOR_USER
         ]
 
 
@@ -146,13 +152,26 @@ def verdict(bare_stage):
 
 @pytest.fixture
 def stage(bare_stage, verdict):
-    """The fleet as the demo leaves it: everything at OLD, all processes running; also after a test that failed."""
-    assert not verdict.broken
-    yield bare_stage
-    for name in {HOLLOW, OPERATOR, RECONCILER} - bare_stage.cast.running.keys():
-        bare_stage.cast.start(name)
+    """The fleet as the demo leaves it, everything at OLD; whatever the test before did to the processes."""
+    running(bare_stage, verdict)
     if bare_stage.upgraded:
         bare_stage.revert()
+    return bare_stage
+
+
+@pytest.fixture
+def upgraded_stage(bare_stage, verdict):
+    """Everything at NEW."""
+    running(bare_stage, verdict)
+    if not bare_stage.upgraded:
+        bare_stage.upgrade()
+    return bare_stage
+
+
+def running(stage, verdict):
+    assert not verdict.broken
+    for name in {HOLLOW, OPERATOR, RECONCILER} - stage.cast.running.keys():
+        stage.cast.start(name)
 
 
 @pytest.fixture
