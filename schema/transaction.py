@@ -7,10 +7,11 @@ node annotations: `txn` and `history` written by the operator, `claim` by the bu
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
 
+from schema.clock import format_rfc3339, seconds
 from schema.target import Target
 
 HISTORY_TARGETS = 10  # entries of Targets reached that a node remembers
@@ -133,7 +134,8 @@ class Claim:
 class Attempt:
     """One entry of the history: a Target reached, or the latest attempt.
 
-    `not_before` (RFC 3339) is the back-off after a failure; `reason` a value of `schema.states.Reason`.
+    `not_before` (RFC 3339) is the back-off after a failure; `reason` a value of `schema.states.Reason`; `first` when the
+    machine first had this Target, where that was before this attempt.
     """
 
     at: str
@@ -142,6 +144,7 @@ class Attempt:
     to: Target
     result: Result
     attempts: int = 1
+    first: str | None = None
     not_before: str | None = None
     reason: str | None = None
     outage_s: float | None = None
@@ -154,6 +157,7 @@ class Attempt:
             "to": self.to.to_json(),
             "result": str(self.result),
             "attempts": self.attempts,
+            "first": self.first,
             "notBefore": self.not_before,
             "reason": self.reason,
             "outage_s": self.outage_s,
@@ -169,6 +173,7 @@ class Attempt:
             to=Target.from_json(data["to"]),
             result=Result(data["result"]),
             attempts=data.get("attempts", 1),
+            first=data.get("first"),
             not_before=data.get("notBefore"),
             reason=data.get("reason"),
             outage_s=data.get("outage_s"),
@@ -185,6 +190,23 @@ class History:
     reached: tuple[Attempt, ...] = ()
     latest: Attempt | None = None
     serial: int = 0
+
+    def reaching(self, entry: Attempt) -> Self:
+        """This, and one more Target reached: newest first, one entry a Target, which keeps when it was first had."""
+        first = self.first_had(entry.to)
+        entry = replace(entry, first=None if first is None else format_rfc3339(first))
+        older = tuple(reached for reached in self.reached if not reached.to.same_module(entry.to))
+        return replace(self, reached=(entry, *older)[:HISTORY_TARGETS], latest=entry)
+
+    def first_had(self, target: Target) -> float | None:
+        """POSIX seconds when the machine first had a Target, None if never: the order that tells a revert (ADR 0003)."""
+        moments = [seconds(entry.first or entry.at) for entry in self.reached if entry.to.same_module(target)]
+        moments += [  # it ran this until it reached that
+            seconds(entry.at) - 1
+            for entry in self.reached
+            if entry.from_ is not None and entry.from_.same_module(target)
+        ]
+        return min(moments, default=None)
 
     def to_json(self) -> dict[str, Any]:
         return {

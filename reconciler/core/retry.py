@@ -11,7 +11,7 @@ from schema.clock import format_rfc3339, seconds
 from schema.names import ANNOTATION_RETRY
 from schema.states import Reason
 from schema.target import Target
-from schema.transaction import HISTORY_TARGETS, Attempt, History, Result
+from schema.transaction import Attempt, History, Result
 
 _FINAL = frozenset({Result.ROLLED_BACK, Result.REBOOT_REQUIRED})
 
@@ -51,22 +51,9 @@ def succeeded(
         to=to,
         result=Result.OK,
         attempts=past.attempts + 1 if past else 1,
-        first=_first_had(node.history, to),
         outage_s=outage_s,
     )
-    older = tuple(reached for reached in node.history.reached if not reached.to.same_module(to))
-    return replace(node.history, reached=(entry, *older)[:HISTORY_TARGETS], latest=entry)
-
-
-def _first_had(history: History, target: Target) -> str | None:
-    """When the machine first had a Target that it comes to once more: the order that tells a revert (ADR 0003)."""
-    moments = [seconds(entry.first or entry.at) for entry in history.reached if entry.to.same_module(target)]
-    moments += [
-        seconds(entry.first or entry.at) - 1  # it ran this before it reached that
-        for entry in history.reached
-        if entry.from_ and entry.from_.same_module(target)
-    ]
-    return format_rfc3339(min(moments)) if moments else None
+    return node.history.reaching(entry)
 
 
 def failed(

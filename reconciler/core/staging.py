@@ -13,6 +13,7 @@ from reconciler.core.assignment import Assignment
 from reconciler.core.scene import Next, Scene
 from reconciler.core.targets import live
 from reconciler.core.world import NodeView, PodRole, PodView
+from schema.clock import seconds
 from schema.names import ANNOTATION_PLAN, STAGE_POD_PREFIX
 from schema.states import NodeState, Reason
 from schema.target import Target
@@ -109,7 +110,7 @@ def _failed(scene: Scene, node: NodeView, assignment: Assignment, target: Target
     shown = next((known for known in Reason if known == reason), Reason.BUILD_FAILED)
     latest = node.history.latest
     same = latest is not None and latest.result is not Result.OK and latest.to.same_module(target)
-    if not same or latest is None or retry.seconds(latest.at) < int(pod.finished_at):
+    if not same or latest is None or seconds(latest.at) < int(pod.finished_at):
         history = retry.failed(
             node,
             scene.world.settings,

@@ -31,7 +31,7 @@ from schema.policy import PolicySpec
 from schema.states import NodeState, Reason
 from schema.sync import SyncMode, SyncSpec
 from schema.target import Mode, Target
-from schema.transaction import Attempt, History, Result
+from schema.transaction import Attempt, Result
 
 START_S = 1_790_000_000.0
 
@@ -160,7 +160,7 @@ class ModelCluster:
             to=target,
             result=Result.OK,
         )
-        history = History(reached=(entry, *machine.history.reached)[:10], latest=entry)
+        history = machine.history.reaching(entry)
         self.machines[name] = replace(
             machine, mode=target.mode, version=target.version or "", commit=target.commit, history=history
         )

@@ -107,6 +107,18 @@ async def a_version_tried_again_after_its_revert_goes_through_the_waves_like_the
 
 
 @scenario
+async def a_canary_that_is_put_on_hold_before_it_is_done_is_replaced_by_another():
+    told = await adopted(6)
+    await told.told("2.8.0", commit("c2", "2.8.0"))
+    await told.tick()
+    [canary] = told._members(told.policies["train-canary"])
+    held = document("Node", canary, {"hold": True, "reason": "RMA"})
+    await told.told(f"{canary}, the canary, is held", commit("c3", "2.8.0", pool(), held))
+    await told.settle(batch=3)
+    return told
+
+
+@scenario
 async def a_revert_while_the_canary_is_done_takes_back_the_canary_alone():
     told = await adopted()
     await told.told("channel stable moves to 2.8.0", commit("c2", "2.8.0"))

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 from typing import NamedTuple
 
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from reconciler.core.fleet.machines import Machine
@@ -144,6 +144,10 @@ def start(commit, count=9) -> Watched:
 
 
 @given(commits(), st.lists(events, max_size=25))
+@example(  # every canary is held before it is done
+    Commit(("2.6.0", "2.8.0"), (2, 1), 3, frozenset({"n14"})),
+    [("leave", "n04"), ("commit", Commit(("2.6.0", "2.6.0"), (2, 1), 2, frozenset({"n08", "n06"})))],
+)
 @PROFILE
 def test_every_story_ends_with_each_node_at_its_target_in_exactly_one_policy(first, script):
     async def story():

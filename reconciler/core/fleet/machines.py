@@ -61,6 +61,22 @@ class Machine:
         known += [*self.had, *([self.returning_to] if self.returning_to else [])]
         return any(one.same_module(target) for one in known)
 
+    def goes_back_to(self, target: Target) -> bool:
+        """The node had this Target before it ever had the present one: a revert (ADR 0003).
+
+        A second try of a Target that was taken back is no way back: it goes through the waves like the first.
+        """
+        if self.returning_to and self.returning_to.same_module(target):
+            return True
+        then = self._first_had(target)
+        now = self._first_had(self.current) if self.current else None
+        return then is not None and (now is None or then < now)
+
+    def _first_had(self, target: Target) -> float | None:
+        """Seconds of its history; offline, places in the commits before (negative: the further back the smaller)."""
+        places = [-1.0 - place for place, one in enumerate(self.had) if one.same_module(target)]
+        return min(places) if places else self.history.first_had(target)
+
     @classmethod
     def of_node(cls, node: NodeView) -> Self:
         facts = node.facts

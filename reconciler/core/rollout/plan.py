@@ -160,7 +160,7 @@ def opening_waves(pool: PoolDesired) -> dict[str, str]:
 
 def goes_back(node: NodeDesired) -> bool:
     changing = kind_of(node.machine.current, node.target) is not Kind.NONE
-    return (changing or node.machine.returning_to is not None) and node.machine.was_done_at(node.target)
+    return (changing or node.machine.returning_to is not None) and node.machine.goes_back_to(node.target)
 
 
 def draft(

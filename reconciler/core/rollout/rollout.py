@@ -138,7 +138,7 @@ def roll_out(
         one for one in live.values() if one.pool == pool.name and one.wave != HELD and one.nodes & members
     ]
     plan = plan_id(pool, mine, status, machines)
-    begun = any(one.plan == plan and one.rank == "0" for one in mine)
+    begun = any(one.plan == plan and one.rank == "0" for one in mine) and not _emptied(pool, mine, plan)
     complete = (
         begun
         and all(one.plan == plan and one.promoted_plan == plan for one in mine)
@@ -152,6 +152,15 @@ def roll_out(
         assigned = opening_waves(pool)
     waves = line_up(assigned, pool.waves)
     return Rollout(pool=pool, id=plan, waves=waves, groups=group(pool, waves), begun=begun, complete=complete)
+
+
+def _emptied(pool: PoolDesired, mine: Iterable[Live], plan: PlanId) -> bool:
+    """A wave that is not promoted has all its nodes held: the table is laid out anew, so that nobody skips that wave."""
+    active = {node.node for node in pool.nodes if not node.hold}
+    open_ones = [one for one in mine if one.plan == plan and one.promoted_plan != plan]
+    waves = {spec.name for spec in pool.waves} & {one.wave for one in open_ones}
+    members = {wave: {node for one in open_ones if one.wave == wave for node in one.nodes} for wave in waves}
+    return any(nodes.isdisjoint(active) for nodes in members.values()) and bool(active)
 
 
 def _lost_waves(pool: PoolDesired, mine: Sequence[Live]) -> frozenset[str]:
