@@ -4,9 +4,10 @@ An annotation that does not parse counts as absent and is named in `faults`; a s
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol, Self, TypeVar
 
+from reconciler.adapters.shapes import misfit
 from reconciler.core.world import CordonOwner, NodeView, PodRole, PodView, PolicyView
 from schema.clock import parse_rfc3339
 from schema.facts import HostFacts
@@ -29,8 +30,15 @@ from schema.target import Target
 from schema.transaction import Claim, History, Record
 from schema.verdict import Verdict
 
-T = TypeVar("T")
 Raw = Mapping[str, Any]
+
+
+class FromJson(Protocol):
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self: ...
+
+
+T = TypeVar("T", bound=FromJson)
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
 #: An object whose managedFields somebody has emptied is tracked no longer: we could not tell our cordon from theirs
 UNTRACKED = (
@@ -45,8 +53,8 @@ def node_view(node: Raw) -> NodeView:
     ready: Raw = next((c for c in status.get("conditions") or () if c.get("type") == "Ready"), {})
     faults: list[str] = []
 
-    def read(name: str, parse: Callable[[Any], T]) -> T | None:
-        return _annotation(annotations, name, parse, faults)
+    def read(name: str, kind: type[T]) -> T | None:
+        return _annotation(annotations, name, kind, faults)
 
     if not metadata.get("managedFields") and ANNOTATION_TXN not in annotations:
         faults.append(UNTRACKED)
@@ -60,10 +68,10 @@ def node_view(node: Raw) -> NodeView:
         ready=ready.get("status") == "True",
         ready_since=_seconds(ready.get("lastTransitionTime")),
         boot_id=(status.get("nodeInfo") or {}).get("bootID", ""),
-        record=read(ANNOTATION_TXN, Record.from_json),
-        claim=read(ANNOTATION_CLAIM, Claim.from_json),
-        history=read(ANNOTATION_HISTORY, History.from_json) or History(),
-        facts=read(ANNOTATION_HOST_FACTS, HostFacts.from_json),
+        record=read(ANNOTATION_TXN, Record),
+        claim=read(ANNOTATION_CLAIM, Claim),
+        history=read(ANNOTATION_HISTORY, History) or History(),
+        facts=read(ANNOTATION_HOST_FACTS, HostFacts),
         faults=tuple(faults),
     )
 
@@ -80,11 +88,19 @@ def cordon_owner(node: Raw) -> CordonOwner:
     return CordonOwner.OURS if owners == {MANAGER_OPERATOR} else CordonOwner.FOREIGN
 
 
-def pod_view(pod: Raw, *, gates: Iterable[str] = ()) -> PodView:
-    """One pod; `gates` are the deploy-gate labels that `gated` asks about."""
+def pod_view(pod: Raw, *, gates: Iterable[str] = (), namespace: str = "") -> PodView:
+    """One pod.
+
+    Args:
+        pod: as served.
+        gates: the deploy-gate labels that `gated` asks about.
+        namespace: the only one whose pods may be ours; "" for any. Elsewhere anybody may write our labels.
+    """
     metadata, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
     role = ROLES.get(labels.get(LABEL_POD_ROLE, ""), PodRole.WORKLOAD)
+    if namespace and metadata["namespace"] != namespace:
+        role = PodRole.WORKLOAD
     owner: Raw = next((o for o in metadata.get("ownerReferences") or () if o.get("controller")), {})
     conditions = {c.get("type"): c.get("status") for c in status.get("conditions") or ()}
     main: Raw = next(iter(status.get("containerStatuses") or ()), {})
@@ -147,17 +163,27 @@ def policy_view(policy: Raw) -> PolicyView:
     )
 
 
-def _annotation(
-    annotations: Mapping[str, str], name: str, parse: Callable[[Any], T], faults: list[str]
-) -> T | None:
+def _annotation(annotations: Mapping[str, str], name: str, kind: type[T], faults: list[str]) -> T | None:
     text = annotations.get(name)
     if text is None:
         return None
     try:
-        return parse(json.loads(text))
+        return _read(kind, text)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         faults.append(f"{name}: {type(error).__name__}: {error}")
         return None
+
+
+def _read(kind: type[T], text: str) -> T:
+    """The value, with every field of the type that it declares.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError, RecursionError: it is none.
+    """
+    value = kind.from_json(json.loads(text))
+    if said := misfit(value, kind):
+        raise TypeError(said)
+    return value
 
 
 def _reaches_device(path: str) -> bool:
@@ -200,7 +226,7 @@ def _verdict(message: str | None) -> Verdict | None:
     """The last line of a termination message; kubelets may put log output before it."""
     lines = (message or "").strip().splitlines()
     try:
-        return Verdict.from_json(json.loads(lines[-1])) if lines else None
+        return _read(Verdict, lines[-1]) if lines else None
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return None
 

@@ -124,7 +124,9 @@ class Server:
         watch = partial(Informer, kube, changed=changed)
         self.nodes = watch(NODES, node_view, material=without_version)
         self.pods = watch(
-            "/api/v1/pods", partial(pod_view, gates=settings.gates), fieldSelector="spec.nodeName!="
+            "/api/v1/pods",
+            partial(pod_view, gates=settings.gates, namespace=namespace),
+            fieldSelector="spec.nodeName!=",
         )
         self.policies = watch(POLICIES, policy_view)
         self.syncs = watch(SYNCS, sync_view)
