@@ -57,7 +57,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closed:
-    """How a transaction ended; `at` is RFC 3339."""
+    """How a transaction ended; `at` is RFC 3339, `boot_id` the boot in which it did."""
 
     id: str
     at: str
@@ -67,6 +67,7 @@ class Closed:
     reason: str | None = None
     message: str = ""
     outage_s: float | None = None
+    boot_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +160,7 @@ def _closed_to_json(entry: Closed) -> dict[str, Any]:
         "reason": entry.reason,
         "message": entry.message,
         "outage_s": entry.outage_s,
+        "boot_id": entry.boot_id,
     }
 
 

@@ -6,14 +6,15 @@ from threading import Event
 from typing import Final
 
 from builder import claim, kernel
-from builder.active import Active, Marker, read_active, read_marker, write_active, write_marker
+from builder.active import Active, Marker, read_active, read_marker, write_marker
+from builder.adoption import adopt
 from builder.conclusion import conclude
 from builder.context import Context
 from builder.host import Host
 from builder.journal import read_journal
 from builder.loading import insert
 from builder.lock import Busy, host_lock
-from builder.modules import Image, all_cached, describe, store, unrecorded_cached
+from builder.modules import Image
 from builder.modules import by_source as find
 from builder.recovery import recover, with_build_id
 from schema.states import Reason
@@ -121,30 +122,12 @@ def _loadable(host: Host, active: Active) -> tuple[Image | None, str]:
 
 
 def _adopt(context: Context) -> Verdict:
-    """A loaded module that equals a file in the cache is ours from now on; its commit stays unknown unless recorded."""
-    host = context.host
-    loaded = kernel.loaded(host)
+    loaded = kernel.loaded(context.host)
     if loaded is None or not loaded.srcversion:
         return _verdict("nothing to keep")
-    image = _own(host, loaded.srcversion)
-    if image is None:
+    if adopt(context) is None:
         return _verdict(f"{loaded.version} is loaded, but not from the cache: not adopted")
-    write_active(host, Active(module=image.module, parameters=kernel.parameters(host)))
-    write_marker(host, kernel.boot_id(host), Marker(live=True))
-    context.log(f"adopted {loaded.version} from {image.path}")
     return _verdict(f"adopted {loaded.version}", changed=True)
-
-
-def _own(host: Host, srcversion: str) -> Image | None:
-    release = kernel.release(host)
-    for image in all_cached(host):
-        if (image.module.kernel, image.module.srcversion) == (release, srcversion):
-            return image
-    data = unrecorded_cached(host, release, srcversion)
-    if data is None:
-        return None
-    module = describe(data, kernel=release, build_id=kernel.build_id(host), commit=None)
-    return store(host, data, module)
 
 
 def _mark_live(context: Context, active: Active) -> Verdict:

@@ -197,6 +197,7 @@ def _close(context: Context, entry: Entry, result: Result, reason: Reason | None
         reason=str(reason) if reason else None,
         message=message,
         outage_s=outage_s,
+        boot_id=kernel.boot_id(context.host),
     )
     close_entry(context.host, closed)
     return closed

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from builder import claim, kernel
+from builder.adoption import adopt
 from builder.compiling import choose_compiler, compile_module, headers
 from builder.context import Context, Stopped
 from builder.elf import NotAModule, read_module
@@ -56,6 +57,7 @@ def stage(context: Context) -> Verdict:
         changed |= not image.module.build_id
         image = with_build_id(context, image)
         save_loaded(host)
+        changed |= adopt(context) is not None  # the very source is live: nothing is left to swap
     wanted_parameters(
         host, image.info, kernel.parameters(host), context.log
     )  # its warnings belong into this log

@@ -1,6 +1,6 @@
 """Verb `swap`: procedure "Swap" of docs/builder.md, under the permit of one transaction."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from builder import claim, kernel
@@ -17,7 +17,7 @@ from builder.recovery import recover, resume
 from schema.clock import format_rfc3339
 from schema.names import ENV_KMD_VERSION, ENV_TXN_ID
 from schema.states import Reason
-from schema.transaction import Claim, ClaimState
+from schema.transaction import Claim, ClaimState, Result
 from schema.verdict import Verdict
 
 LOCK_WAIT_S: Final = 30.0
@@ -76,11 +76,20 @@ def _swap(context: Context) -> Verdict:
 def _replay(context: Context, permit: Permit, past: Closed) -> Verdict:
     """The host has closed this transaction: the same verdict again, also to a permit renewed after a reboot."""
     context.log(f"transaction {permit.id} was closed at {past.at}: its verdict again")
+    if past.result is Result.REBOOT_REQUIRED and past.boot_id != permit.boot_id:
+        past = _rebooted(context, past)
     try:
         claim.begin(context, permit)
     except Stopped as void:
         context.log(f"nothing to answer: {void}")
     return _answer(context, past, changed=False)
+
+
+def _rebooted(context: Context, past: Closed) -> Closed:
+    """The reboot that was required has been: what is live now counts, not what was then."""
+    loaded = kernel.loaded(context.host)
+    result = Result.ROLLED_BACK if loaded else Result.FAILED
+    return replace(past, result=result, version=loaded.version if loaded else None)
 
 
 def _resume(context: Context, permit: Permit, entry: Entry) -> Verdict:
@@ -153,7 +162,7 @@ def _staged(context: Context, permit: Permit) -> Image:
     image = cached(context.host, release, permit.version)
     if image is None:
         raise Stopped(Reason.PREFLIGHT_FAILED, f"{permit.version} is not staged for kernel {release}")
-    if permit.commit and image.module.commit not in {permit.commit, None}:
+    if permit.commit and image.module.commit != permit.commit:
         raise Stopped(Reason.SOURCE_MISMATCH, f"{permit.version} is staged from {image.module.commit}")
     if image.module.build_id not in {build, ""}:
         raise Stopped(Reason.PREFLIGHT_FAILED, f"{permit.version} is staged for another build of {release}")

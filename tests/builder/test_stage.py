@@ -82,6 +82,27 @@ def test_staging_again_gives_the_same_source(bench, commits):
     assert cached(bench.machine.host, bench.machine.kernel, "2.7.0").module.srcversion == before.srcversion
 
 
+@pytest.mark.parametrize("owner", ["nobody", "dkms"])
+def test_the_source_that_is_live_already_is_adopted(bench, commits, owner):
+    """Loaded by hand or by an upstream whose cache has gone: the same source, so nothing is left to swap."""
+    host = bench.machine.host
+    module = cached(host, bench.machine.kernel, "2.7.0")
+    host.write(f"/lib/modules/{bench.machine.kernel}/extra/tenstorrent.ko", host.data(module.path))
+    for name in host.names(f"/var/cache/tt-kmd/{bench.machine.kernel}/2.7.0"):
+        host.remove(f"/var/cache/tt-kmd/{bench.machine.kernel}/2.7.0/{name}")
+    host.remove("/var/lib/ttfleet/active.json")
+    if owner == "dkms":
+        host.write("/var/lib/dkms/tenstorrent/2.7.0/source/dkms.conf", b"")
+    stage(bench.context("2.8.0"))
+    assert read_active(host) is None
+    assert stage(bench.context("2.7.0")).changed
+    active = read_active(host)
+    assert active is None if owner == "dkms" else active.module.commit == commits["2.7.0"]
+    assert not any(line.startswith("rmmod") for line in bench.machine.commands())
+    if active:
+        assert bench.register.facts["mode"] == "container"
+
+
 def test_another_commit_of_the_same_version_is_built_anew(bench, commits):
     path = f"/var/cache/tt-kmd/{bench.machine.kernel}/2.7.0/ttfleet.json"
     record = json.loads(bench.machine.host.text(path))

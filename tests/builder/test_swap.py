@@ -385,6 +385,36 @@ def test_neither_loads(bench_of):
     assert bench.machine.loaded_version == "2.7.0"
 
 
+@pytest.mark.parametrize("live", [True, False])
+def test_a_required_reboot_that_has_been_is_not_required_again(bench_of, live):
+    """The answer got lost, then the machine rebooted: row 10, a new permit, and the host closed this id long ago."""
+    bench = bench_of()
+    bench.permit()
+    bench.machine.fail("insmod", "ENOMEM")
+    swap(bench.context())
+    bench.machine.fail("insmod", None if live else "ENOMEM")
+    bench.machine.reboot()
+    keep_once(bench.context())
+    bench.register.write(annotations={ANNOTATION_CLAIM: None})
+    bench.permit()
+    verdict = swap(bench.context())
+    assert verdict.result is bench.register.claim.result
+    assert verdict.result is (Result.ROLLED_BACK if live else Result.FAILED)
+    assert (verdict.changed, verdict.version) == (False, "2.7.0" if live else None)
+
+
+def test_a_module_of_unknown_source_is_not_the_pinned_one(bench_of):
+    bench = bench_of()
+    bench.permit()
+    path = f"/var/cache/tt-kmd/{bench.machine.kernel}/2.8.0/ttfleet.json"
+    record = json.loads(bench.machine.host.text(path))
+    bench.machine.host.write(path, json.dumps(record | {"commit": None}).encode())
+    with pytest.raises(Stopped) as stopped:
+        swap(bench.context())
+    assert stopped.value.reason is Reason.SOURCE_MISMATCH
+    assert bench.register.claim is None
+
+
 def test_rmmod_is_refused(bench_of):
     bench = bench_of()
     bench.permit()
