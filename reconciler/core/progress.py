@@ -12,6 +12,7 @@ from reconciler.core.scene import Next, Scene
 from reconciler.core.stops import stop
 from reconciler.core.targets import current_facts, promoted, reached, staged
 from reconciler.core.world import CordonOwner, NodeView, PodView
+from schema.clock import seconds
 from schema.states import NodeState, Reason
 from schema.transaction import Claim, ClaimState, Phase, Record, Result
 from schema.verdict import Verdict
@@ -104,7 +105,7 @@ def _cordoned(scene: Scene, node: NodeView, record: Record) -> Next:
     if reached(facts, record.to):  # a reboot after the claim finished the work
         return _settle(scene, node, record, Result.OK, None, None)
     policy = scene.assignments[node.name].policy
-    left_s = retry.seconds(record.since) + policy.spec.drain.timeout_s - scene.now
+    left_s = seconds(record.since) + policy.spec.drain.timeout_s - scene.now
     if not node.ready or facts is None:
         reason = Reason.NO_FACTS if node.ready else Reason.NODE_NOT_READY
         return _wait(
@@ -129,7 +130,7 @@ def _drain(scene: Scene, node: NodeView, record: Record) -> drain.Look:
         scene.pods(node.name),
         scene.assignments[node.name].policy.spec.drain,
         scene.world.term.answers,
-        cordoned_at=retry.seconds(record.reserved),
+        cordoned_at=seconds(record.reserved),
         now=scene.now,
     )
 
@@ -167,7 +168,7 @@ def _permitted(scene: Scene, node: NodeView, record: Record) -> Next:
         return _failed(scene, node, record, Reason.REBOOTED, "rebooted before the claim")
     workers = scene.workers(node.name, record.id)
     last = workers[-1] if workers else None
-    left_s = retry.seconds(record.since) + PERMIT_LIMIT_S - scene.now
+    left_s = seconds(record.since) + PERMIT_LIMIT_S - scene.now
     held = [worker for worker in workers if _held(worker)]
     if held:
         left_s = max(left_s, _patience_s(scene, node, record))
@@ -209,7 +210,7 @@ def _held(worker: PodView) -> bool:
 def _patience_s(scene: Scene, node: NodeView, record: Record) -> float:
     """Seconds that people have left to end their work: with drain off the whole time-out, else none."""
     spec = scene.assignments[node.name].policy.spec.drain
-    return 0.0 if spec.enable else retry.seconds(record.reserved) + spec.timeout_s - scene.now
+    return 0.0 if spec.enable else seconds(record.reserved) + spec.timeout_s - scene.now
 
 
 def _stuck(node: NodeView, worker: PodView | None) -> Reason:
@@ -320,9 +321,9 @@ def _loaded_at(scene: Scene, node: NodeView, record: Record) -> float:
     """When the module changed: by the host's own clock where it says so, else when the worker ended."""
     facts = node.facts
     if facts and facts.last_id == record.id and facts.last_at:
-        return retry.seconds(facts.last_at)
+        return seconds(facts.last_at)
     ended = [pod.finished_at for pod in scene.workers(node.name, record.id) if pod.finished]
-    return max([*ended, retry.seconds(record.since)])
+    return max([*ended, seconds(record.since)])
 
 
 def _cordon_lost(scene: Scene, node: NodeView, record: Record) -> Next | None:
