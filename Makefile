@@ -42,8 +42,8 @@ format: $(READY) ## let ruff format and fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY) ## side-by-side benchmarks
-	$(BIN)/python bench/run.py
+bench: $(READY) ## side-by-side benchmarks (BENCH=tick: pairs whose names begin so)
+	$(BIN)/python bench/run.py $(BENCH)
 
 lock: $(READY) ## renew requirements.lock from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
