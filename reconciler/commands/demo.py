@@ -37,6 +37,8 @@ def command(keep: bool, directory: Path | None) -> int:
     with _place(directory) as place:
         try:
             verdict = asyncio.run(_run(console, binaries, place, keep=keep))
+        except asyncio.CancelledError:  # SIGTERM: the same end as Ctrl-C
+            raise KeyboardInterrupt from None
         except SandboxTimeoutError as error:
             raise Failure(str(error), EXIT_TIMEOUT) from error
         except SandboxError as error:

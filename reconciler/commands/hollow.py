@@ -13,6 +13,7 @@ import click
 
 from reconciler.commands.cluster import default_directory
 from reconciler.commands.errors import EXIT_TIMEOUT, EXIT_USAGE, Failure
+from reconciler.report import logs
 from reconciler.sandbox.errors import SandboxError, SandboxTimeoutError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def command(ctx: click.Context, /, plane: Path | None, hosts: Path | None, **mor
     options = Options(plane=place, hosts=hosts or place / "hosts", **more)  # type: ignore[arg-type]
     ctx.obj = options
     if ctx.invoked_subcommand is None:
-        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+        logs.set_up(level=logging.WARNING)
         with _failures():
             asyncio.run(_play(options))
 

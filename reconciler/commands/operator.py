@@ -5,15 +5,14 @@ import logging
 import os
 import secrets
 import socket
-import sys
 
 import click
 
 from reconciler.adapters.kube import ConnectError, Kube
 from reconciler.commands.errors import EXIT_USAGE, Failure
 from reconciler.core.world import Settings
-from reconciler.operator.chronicle import JsonFormatter, TextFormatter
 from reconciler.operator.host import HostError, Ports, host
+from reconciler.report import logs
 from schema.names import DEPLOY_GATES, ENV_NODE_NAME, NAMESPACE_DEFAULT
 
 EXIT_BROKEN = 1
@@ -86,7 +85,7 @@ def _releases(
 )
 @click.option("--liveness-port", type=click.IntRange(0, 65535), default=0, help="Serves /healthz. 0: none.")
 @click.option("--bind-address", default="0.0.0.0", show_default=True, help="Of metrics and liveness.")  # noqa: S104
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--log-format", type=click.Choice(logs.FORMATS), default="text", show_default=True)
 @click.option("--verbose", "-v", is_flag=True, help="Also routine: renewals, dry runs, statuses.")
 def run(
     kubeconfig: str | None,
@@ -104,7 +103,7 @@ def run(
     verbose: bool,
 ) -> None:
     """Run until SIGTERM or Ctrl-C. Two at once are safe: the Lease says which of them starts nodes."""
-    _set_up_logging(log_format, verbose=verbose)
+    logs.set_up(log_format, verbose=verbose)
     settings = Settings(
         namespace=namespace,
         image=image,
@@ -121,7 +120,9 @@ def run(
     except ConnectError as error:
         raise Failure(str(error), EXIT_USAGE) from error
     except HostError as error:
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # kopf's tasks would repeat it below our message
+        logging.getLogger("asyncio").setLevel(
+            logging.CRITICAL
+        )  # kopf's tasks would repeat it below our message
         raise Failure(str(error), EXIT_BROKEN) from error
     except OSError as error:
         raise Failure(f"port {metrics_port}: {error.strerror}", EXIT_USAGE) from error
@@ -132,12 +133,3 @@ async def _run(kubeconfig: str | None, context: str | None, settings: Settings, 
     async with await Kube.connect(kubeconfig, context, user_agent="ttfleet-operator", qps=100) as kube:
         logging.getLogger("ttfleet.operator").info("operator %s on %s", identity, kube.server)
         await host(kube, settings, identity, ports)
-
-
-def _set_up_logging(log_format: str, *, verbose: bool) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    for name in ("kopf", "aiohttp.access"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("ttfleet").setLevel(logging.DEBUG if verbose else logging.INFO)

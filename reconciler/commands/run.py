@@ -1,12 +1,10 @@
 """`ttfleet run`: the reconciler process. Makes the cluster's policies follow the fleet repository, wave by wave."""
 
 import asyncio
-import logging
 import os
 import secrets
 import signal
 import socket
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import click
 from reconciler.adapters.kube import ConnectError, Kube
 from reconciler.commands.errors import EXIT_USAGE, Failure
 from reconciler.core.rollout.syncworld import SyncView
+from reconciler.report import logs
 from reconciler.sync.driver import Driver
 from reconciler.sync.leader import Leader
 from reconciler.sync.server import FleetServer
@@ -55,6 +54,7 @@ def default_cache() -> Path:
     help="Silence after which another reconciler takes over.",
 )
 @click.option("--single", is_flag=True, help="Take no Lease: this is the only reconciler.")
+@click.option("--log-format", type=click.Choice(logs.FORMATS), default="text", show_default=True)
 @click.option("--verbose", "-v", is_flag=True, help="Also routine status writes.")
 def command(
     kubeconfig: str | None,
@@ -65,10 +65,11 @@ def command(
     cache: Path,
     lease_seconds: float,
     single: bool,
+    log_format: str,
     verbose: bool,
 ) -> None:
     """Follow the FleetSync of the cluster until SIGTERM or Ctrl-C."""
-    set_up_logging(verbose=verbose)
+    logs.set_up(log_format, verbose=verbose)
 
     async def run() -> None:
         async with await Kube.connect(kubeconfig, context, user_agent="ttfleet-reconciler") as kube:
@@ -100,14 +101,3 @@ def follow_path(server: FleetServer, path: Path | None, cluster: str) -> None:
         return replace(served, url="", path=str(path), secret="", cluster=cluster or served.cluster)
 
     server.override = override
-
-
-def set_up_logging(*, verbose: bool) -> None:
-    logging.basicConfig(
-        level=logging.INFO,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(message)s",
-        force=True,
-    )
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)
-    logging.getLogger("ttfleet").setLevel(logging.DEBUG if verbose else logging.INFO)

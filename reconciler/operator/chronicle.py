@@ -1,8 +1,7 @@
 """Tells what was done: a log line for each act, metrics, and Events about nodes and policies."""
 
-import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from reconciler.adapters.metrics import Metrics
@@ -24,7 +23,6 @@ from reconciler.core.actions import (
 from reconciler.core.world import NodeView, PolicyView
 from reconciler.operator.events import Note, Subject
 from reconciler.operator.rests import CAUSE as RESTING
-from schema.clock import format_rfc3339
 from schema.names import ANNOTATION_PLAN, DRIVER_API_VERSION, LABEL_WAVE, POLICY_KIND
 from schema.transaction import History, Result
 
@@ -110,7 +108,10 @@ def _ending(action: WriteNode) -> tuple[str, bool]:
 
 
 def level(action: Action, outcome: Outcome) -> int:
-    """Renewals, dry runs and statuses are routine; what went wrong is a warning; a conflict only costs a look."""
+    """Renewals, dry runs and statuses are routine; what went wrong is a warning; a conflict only costs a look.
+
+    A PodDisruptionBudget that makes an eviction wait does what it is for.
+    """
     if outcome.verb in {Verb.REFUSED, Verb.UNKNOWN}:
         routine = outcome.cause == RESTING or (isinstance(action, EvictPod) and action.dry_run)
         return logging.DEBUG if routine else logging.WARNING
@@ -141,7 +142,7 @@ def described(action: Action) -> str:
     """A few words for people; the fields say the rest."""
     match action:
         case WriteNode():
-            return f"{action.step} {action.node}"
+            return str(action.step)
         case EvictPod():
             return f"{'would evict' if action.dry_run else 'evict'} {action.namespace}/{action.name}"
         case CreatePod():
@@ -158,33 +159,3 @@ def described(action: Action) -> str:
             return "renew the Lease"
         case ScanNodes():
             return "list nodes after the take-over"
-
-
-class TextFormatter(logging.Formatter):
-    """`time level message key=value …`, one line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        pairs = " ".join(f"{key}={_quoted(value)}" for key, value in _fields_of(record).items())
-        text = f"{format_rfc3339(record.created)} {record.levelname} {record.getMessage()}"
-        trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
-        return f"{text} {pairs}".rstrip() + trace
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        data = {"at": format_rfc3339(record.created), "level": record.levelname, "does": record.getMessage()}
-        if record.exc_info:
-            data["trace"] = self.formatException(record.exc_info)
-        return json.dumps(data | dict(_fields_of(record)))
-
-
-def _fields_of(record: logging.LogRecord) -> Mapping[str, Any]:
-    fields: Mapping[str, Any] = getattr(record, "fields", {})
-    return fields
-
-
-def _quoted(value: object) -> str:
-    text = str(value)
-    return json.dumps(text) if not text or any(c in text for c in ' "=\n') else text

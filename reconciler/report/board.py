@@ -71,6 +71,8 @@ class Screen:
     def _print_changes(self, lines: Iterable[Line]) -> None:
         for line in lines:
             now = (line.version, line.state, line.reason)
+            if not line.state:  # between two policies, or before the first: no word from the operator
+                continue
             if self._shown.get(line.node) != now:
                 self._shown[line.node] = now
                 self._console.print(

@@ -23,7 +23,7 @@ from reconciler.core.actions import (
 )
 from reconciler.core.world import CordonOwner, NodeView, PodRole
 from reconciler.loop import tick
-from reconciler.operator.chronicle import Chronicle, JsonFormatter, TextFormatter
+from reconciler.operator.chronicle import Chronicle
 from reconciler.operator.rests import Rests
 from reconciler.operator.writes import (
     creation_outcome,
@@ -33,6 +33,7 @@ from reconciler.operator.writes import (
     node_patch,
     outcome_of,
 )
+from reconciler.report.logs import JsonFormatter, TextFormatter
 from schema import names
 from schema.states import NodeState
 from schema.target import Mode, Target
@@ -356,11 +357,7 @@ def test_what_was_done_is_logged_and_noted(caplog):
             Outcome(verb=Verb.REFUSED, code=422, message="a b"),
         )
     assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"]
-    assert (
-        TextFormatter()
-        .format(caplog.records[0])
-        .endswith("INFO release n node=n cr=c phase=release outcome=done")
-    )
+    assert TextFormatter().format(caplog.records[0]).endswith("INFO release node=n cr=c")
     assert json.loads(JsonFormatter().format(caplog.records[1]))["message"] == "a b"
     assert [(note.reason, note.warning) for note in notes] == [("Released", False)]
     assert notes[0].message == "for ttdp c: 2.8.0 container: ok, 0.4 s without a module"
