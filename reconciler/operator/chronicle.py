@@ -23,6 +23,7 @@ from reconciler.core.actions import (
 from reconciler.core.world import NodeView, PolicyView
 from reconciler.operator.events import Note, Subject
 from reconciler.operator.rests import CAUSE as RESTING
+from reconciler.operator.writes import CAUSE_BUDGET
 from schema.names import ANNOTATION_PLAN, DRIVER_API_VERSION, LABEL_WAVE, POLICY_KIND
 from schema.transaction import History, Result
 
@@ -113,8 +114,9 @@ def level(action: Action, outcome: Outcome) -> int:
     A PodDisruptionBudget that makes an eviction wait does what it is for.
     """
     if outcome.verb in {Verb.REFUSED, Verb.UNKNOWN}:
-        routine = outcome.cause == RESTING or (isinstance(action, EvictPod) and action.dry_run)
-        return logging.DEBUG if routine else logging.WARNING
+        if outcome.cause == RESTING or (isinstance(action, EvictPod) and action.dry_run):
+            return logging.DEBUG
+        return logging.INFO if outcome.cause == CAUSE_BUDGET else logging.WARNING
     if outcome.verb is Verb.CONFLICT or isinstance(action, RenewLease | WriteStatus | ScanNodes):
         return logging.DEBUG
     return logging.DEBUG if isinstance(action, EvictPod) and action.dry_run else logging.INFO

@@ -25,7 +25,7 @@ from reconciler.core.rollout.syncworld import (
 from reconciler.loop import tick
 from reconciler.sync.leader import Leader
 from reconciler.sync.repository import Fetched, Repository, open_repository
-from reconciler.sync.server import FleetServer
+from reconciler.sync.server import NOT_TRIED, FleetServer
 from schema.sync import SyncSpec
 
 log = logging.getLogger("ttfleet.reconciler")
@@ -62,11 +62,8 @@ class Driver:
         """One line for each write; a failure that would only repeat slows the ticks down."""
         if outcome.verb in {Verb.REFUSED, Verb.UNKNOWN}:
             self._set_back = True
-        level = logging.INFO if outcome.verb is Verb.DONE else logging.WARNING
-        if isinstance(action, WriteSync) and outcome.verb is Verb.DONE:
-            level = logging.DEBUG
         suffix = "" if outcome.verb is Verb.DONE else f": {outcome.verb} {outcome.message}"
-        log.log(level, "%s%s", told(action), suffix)
+        log.log(_level(action, outcome), "%s%s", told(action), suffix)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until `stopping`; a tick that has begun is finished."""
@@ -164,6 +161,17 @@ class Driver:
         for action in decision.actions:
             if isinstance(action, WriteSync) and ready_message(action.status) != before:
                 log.info("%s", ready_message(action.status))
+
+
+def _level(action: SyncAction, outcome: Outcome) -> int:
+    """A conflict only costs a look, and what is not tried after it tells nothing new."""
+    match outcome.verb:
+        case Verb.DONE:
+            return logging.DEBUG if isinstance(action, WriteSync) else logging.INFO
+        case Verb.CONFLICT:
+            return logging.INFO
+        case _:
+            return logging.DEBUG if outcome.cause == NOT_TRIED else logging.WARNING
 
 
 def ready_message(status: Any) -> str:

@@ -40,6 +40,7 @@ NODES = "/api/v1/nodes"
 POLICIES = f"/apis/{DRIVER_API_VERSION}/{POLICY_PLURAL}"
 SYNCS = f"/apis/{FLEET_API_VERSION}/{SYNC_PLURAL}"
 KUBE_SYSTEM = "/api/v1/namespaces/kube-system"
+NOT_TRIED = "NotTried"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +147,9 @@ class FleetServer:
     async def act(self, action: SyncAction) -> Outcome:
         """One request. After one that failed, the rest of a decision is not tried: it was decided on its success."""
         if self._failed:
-            return Outcome(verb=Verb.UNKNOWN, message="not tried: an earlier write of this pass failed")
+            return Outcome(
+                verb=Verb.UNKNOWN, cause=NOT_TRIED, message="not tried: an earlier write of this pass failed"
+            )
         outcome = await self._send(action)
         self._failed = outcome.verb is not Verb.DONE
         return outcome
