@@ -99,7 +99,7 @@ class Reason(StrEnum):
     UNREADABLE_ANNOTATION = "UnreadableAnnotation"
 
 
-#: reason -> (what it means, what to do); the source of docs/reasons.md and of `ttfleet explain`
+#: reason -> (what it means, what to do); docs/reasons.md shows it (a test holds the two equal)
 REASONS: dict[Reason, tuple[str, str]] = {
     Reason.WAVE_CLOSED: ("an earlier wave has not finished", "nothing: the wave opens by itself"),
     Reason.BUDGET: (
@@ -108,7 +108,7 @@ REASONS: dict[Reason, tuple[str, str]] = {
     ),
     Reason.NOT_LEADER: ("this operator does not hold the Lease", "nothing: the other operator decides"),
     Reason.POLICY_PAUSED: ("spec.paused of the ttdp is true", "set it to false"),
-    Reason.HELD: ("annotation fleet.tenstorrent.com/hold is set", "remove the annotation (ttfleet resume)"),
+    Reason.HELD: ("annotation fleet.tenstorrent.com/hold is set", "remove the annotation"),
     Reason.SKIP_LABEL: (
         "label driver.tenstorrent.com/skip is set",
         "remove the label to bring the node back",
@@ -126,9 +126,15 @@ REASONS: dict[Reason, tuple[str, str]] = {
         "look at the ttdrv-keep pod of the node",
     ),
     Reason.OVERLAP: ("two ttdp want different targets here", "make their nodeAffinity disjoint"),
-    Reason.UNKNOWN_RELEASE: ("the version has no pin", "add a Release (ttfleet pin) or spec.source"),
+    Reason.UNKNOWN_RELEASE: (
+        "the version has no pin",
+        "add a Release to the fleet repository, or spec.source",
+    ),
     Reason.NOT_SUPPORTED: ("this ttfleet cannot do this kind of change yet", "see the changelog"),
-    Reason.BACK_OFF: ("the last attempt failed; the next one waits", "ttfleet retry to try at once"),
+    Reason.BACK_OFF: (
+        "the last attempt failed; the next one waits",
+        "nothing; annotation fleet.tenstorrent.com/retry to try at once",
+    ),
     Reason.PDB_BLOCKED: (
         "a PodDisruptionBudget allows no eviction",
         "scale the workload up or relax the budget",
@@ -175,7 +181,7 @@ REASONS: dict[Reason, tuple[str, str]] = {
     Reason.REBOOT_REQUIRED: ("neither the new nor the previous module loads", "reboot the node"),
     Reason.ROLLED_BACK: (
         "the new module failed; the previous one is live",
-        "see the reason in history, then retry",
+        "see the reason in history; annotation fleet.tenstorrent.com/retry for another try",
     ),
     Reason.VERDICT_LOST: (
         "the worker ended without a verdict",
@@ -187,7 +193,7 @@ REASONS: dict[Reason, tuple[str, str]] = {
         "the builder image cannot be pulled",
         "check installer.image and the registry",
     ),
-    Reason.MODULE_REMOVED: ("the module that was live is gone", "find out who unloaded it, then retry"),
+    Reason.MODULE_REMOVED: ("the module that was live is gone", "find out who unloaded it"),
     Reason.DKMS_RETURNED: ("DKMS is back on a vacated machine", "remove it, or vacate: Always"),
     Reason.TARGET_CHANGED: (
         "the ttdp no longer wants what this attempt was for",
@@ -199,7 +205,7 @@ REASONS: dict[Reason, tuple[str, str]] = {
     ),
     Reason.STATE_ROLLED_BACK: (
         "the host has done more than the cluster remembers",
-        "ttfleet resume, once understood",
+        "find out what was restored from a backup",
     ),
     Reason.UNMANAGED: ("spec.unmanage of the ttdp is true", "set it to false"),
     Reason.UNREADABLE_ANNOTATION: (

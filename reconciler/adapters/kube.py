@@ -344,7 +344,9 @@ async def _configuration(kubeconfig: str | Path | None, context: str | None) -> 
             await load_kube_config(chosen, context, configuration, persist_config=False)
     except _UNREADABLE as error:
         place = chosen or "the pod's service account"
-        raise ConnectError(f"{place}: {_words(error)} (give --kubeconfig, or set KUBECONFIG)") from error
+        odd = isinstance(error, (TypeError, AttributeError, KeyError))
+        why = "not a kubeconfig" if odd else _words(error)
+        raise ConnectError(f"{place}: {why} (give --kubeconfig, or set KUBECONFIG)") from error
     if urlsplit(configuration.host).hostname in {"127.0.0.1", "localhost", "::1"}:
         configuration.client_session_kwargs = {"trust_env": False}  # a proxy never leads to this machine
     return configuration

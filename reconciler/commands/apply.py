@@ -90,8 +90,7 @@ class Results:
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),
     default=default_cache,
-    show_default="$XDG_CACHE_HOME/ttfleet",
-    help="Directory for git caches.",
+    help="Directory for git caches.  [default: $XDG_CACHE_HOME/ttfleet]",
 )
 @click.option("--dry-run", type=click.Choice(["none", "server", "client"]), default="none", show_default=True)
 @click.option(

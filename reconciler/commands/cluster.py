@@ -41,7 +41,7 @@ def command() -> None:
 )
 @output_option
 def up(directory: Path | None, output: str, *, install: bool) -> None:
-    """Start it, unless it runs; prints the line that points kubectl at it."""
+    """Start it, unless it runs; print the line for kubectl."""
     try:
         status = background.up(directory or default_directory())
         if install:

@@ -103,7 +103,7 @@ def power_off(options: Options, node: str) -> None:
     _control(options, lambda it: it.power_off(node))
 
 
-@command.command()
+@command.command(short_help="Silence the kubelet of NODE until `return`.")
 @click.argument("node")
 @click.pass_obj
 def vanish(options: Options, node: str) -> None:
@@ -119,7 +119,7 @@ def come_back(options: Options, node: str) -> None:
     _control(options, lambda it: it.come_back(node))
 
 
-@command.command()
+@command.command(short_help="Let a tool of NODE's host fail, or work again.")
 @click.argument("node")
 @click.argument("verb")
 @click.argument("error", required=False)
@@ -130,7 +130,7 @@ def fail(options: Options, node: str, verb: str, error: str | None, times: int |
     _control(options, lambda it: it.host(node).fail(verb, error, times=times))
 
 
-@command.command()
+@command.command(short_help="Let a process of NODE's host hold the device.")
 @click.argument("node")
 @click.argument("holder")
 @click.option("--pid", default=4242, show_default=True)

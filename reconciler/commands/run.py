@@ -43,8 +43,7 @@ def default_cache() -> Path:
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),
     default=default_cache,
-    show_default="$XDG_CACHE_HOME/ttfleet",
-    help="Directory for git caches; may be deleted at any time.",
+    help="Directory for git caches; may be deleted at any time.  [default: $XDG_CACHE_HOME/ttfleet]",
 )
 @click.option(
     "--lease-seconds",

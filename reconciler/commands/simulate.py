@@ -19,7 +19,7 @@ from reconciler.core.fleet.resolve import concerns
 from reconciler.core.fleet.validate import check
 from reconciler.core.operate import operate
 from reconciler.loop import tick
-from reconciler.report.data import to_json
+from reconciler.report.data import Output, dump
 from reconciler.report.simulated import ActReport, NodeChange, simulated_text
 from reconciler.sandbox.shipped import shipped
 from reconciler.simulation.adversary import Adversary
@@ -70,7 +70,9 @@ class Edited:
 @click.option(
     "--faults", is_flag=True, help="Crashes, lost answers, reboots, cordons and failing modules on the way."
 )
-@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "-o", "--output", type=click.Choice([str(o) for o in Output]), default=str(Output.TEXT), show_default=True
+)
 def command(seed: int, nodes: int | None, faults: bool, output: str) -> int:
     """Play three commits on a modelled cluster: adopt 2.7.0, move the channel to 2.8.0 (canary first), revert."""
     trees, cluster = _trees()
@@ -78,14 +80,14 @@ def command(seed: int, nodes: int | None, faults: bool, output: str) -> int:
     acts = asyncio.run(stage.play())
     budget = max(b.max_unavailable for p in stage.show.server.policies.values() for b in p.spec.budgets)
     most = stage.show.watch.most
-    if output == "json":
+    if output != Output.TEXT:
         data = {
             "seed": seed,
             "acts": [act.to_json() for act in acts],
             "mostUnavailable": most,
             "budget": budget,
         }
-        click.echo(to_json(data), nl=False)
+        click.echo(dump(data, Output(output)), nl=False)
     else:
         click.echo(simulated_text(acts, most=most, budget=budget, seed=seed, faults=faults), nl=False)
     return EXIT_OK if all(act.settled for act in acts) and most <= budget else EXIT_FINDINGS

@@ -228,7 +228,8 @@ class _Scope:
         release = self.releases.get(version[0])
         if release is None:
             message = f"version {version[0]} has no Release"
-            self._problem(version[1], Code.NO_RELEASE, message, f"ttfleet pin {version[0]}")
+            hint = f"a Release {version[0]} names the commit that it is built from"
+            self._problem(version[1], Code.NO_RELEASE, message, hint)
             return None
         return Target(
             mode=mode,
