@@ -37,7 +37,7 @@ def _run(tree: Path, arguments: list[str]) -> dict[str, float]:
         [sys.executable, str(HERE / "bench/run.py"), *arguments],
         env={**os.environ, "PYTHONPATH": str(tree.resolve())},
         check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         timeout=600,
     )

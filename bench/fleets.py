@@ -69,7 +69,7 @@ def commits(pools: int, version: str = "2.7.0") -> Commits:
     """A fleet of `pools` pools and what they need."""
     made = Commits()
     made.put("fleet.yaml", _FLEET.format(version=version))
-    for release in ("2.7.0", "2.8.0"):
+    for release in ("2.6.0", "2.7.0", "2.8.0"):
         made.put(f"releases/{release}.yaml", _RELEASE.format(version=release, commit=release[2] * 40))
     for number in range(pools):
         put_pool(made, number)

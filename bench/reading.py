@@ -11,8 +11,8 @@ from reconciler.sync.repository import Repository
 
 
 def pairs(size: int) -> Iterator[Pair]:
-    files = max(3, size * 3 // 10)
-    source = commits(pools=files - 3)
+    files = max(5, size * 3 // 10)
+    source = commits(pools=files - 4)
     repository = Repository(source=source)
     turn = iter(range(1_000_000))
 

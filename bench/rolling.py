@@ -11,6 +11,7 @@ from reconciler.adapters.tree import load_tree
 from reconciler.core.fleet.documents import Tree
 from reconciler.core.fleet.machines import Machine
 from reconciler.core.fleet.resolve import resolve
+from reconciler.core.rollout.guards import DOWNGRADE_COMMITS
 from reconciler.core.rollout.sequence import sequence
 from reconciler.core.rollout.syncworld import FleetWorld
 from reconciler.loop import tick
@@ -23,8 +24,13 @@ POOLS = 5
 
 def pairs(size: int) -> Iterator[Pair]:
     settled, small = _settled(size), _settled(max(POOLS, size // 10))
+    settled = replace(settled, past=(settled.tree or _tree("2.7.0"),) * DOWNGRADE_COMMITS)
     upgrade = replace(settled, tree=_tree("2.8.0"), previous=settled.tree)
+    revert = replace(settled, tree=_tree("2.6.0"), previous=settled.tree)
     assert sequence(upgrade, START_S).actions
+    assert sequence(
+        revert, START_S
+    ).stall  # none of the 50 commits before had it: the most that can be looked at
     tree, machines = upgrade.tree, tuple(settled.machines.values())
     assert tree is not None
     yield Pair(
@@ -36,6 +42,11 @@ def pairs(size: int) -> Iterator[Pair]:
         name="sequence-size",
         a=Side(label=f"everything is applied, {len(machines)} nodes", run=lambda: sequence(settled, START_S)),
         b=Side(label=f"{len(small.machines)} nodes", run=lambda: sequence(small, START_S)),
+    )
+    yield Pair(
+        name="downgrade",
+        a=Side(label="an older version, against 50 commits", run=lambda: sequence(revert, START_S)),
+        b=Side(label="a newer version", run=lambda: sequence(upgrade, START_S)),
     )
     yield Pair(
         name="resolve",
