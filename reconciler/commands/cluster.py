@@ -30,7 +30,7 @@ output_option = click.option(
 def command() -> None:
     """A real Kubernetes control plane on loopback: etcd, API server, controller-manager, scheduler.
 
-    No nodes: `ttfleet hollow` plays some. The first `up` builds the binaries if it finds none (5-9 minutes).
+    No nodes: `ttfleet hollow` plays some. The first `up` builds the binaries if it finds none (5-10 minutes).
     """
 
 

@@ -55,7 +55,7 @@ def _binaries(console: Console) -> Binaries:
     from reconciler.commands import run  # noqa: PLC0415  the group imports its verbs lazily, we one of them
 
     console.print(
-        f"The control plane (Kubernetes {kubernetes_version()}) has to be built once from its pinned sources: 5 to 9 "
+        f"The control plane (Kubernetes {kubernetes_version()}) has to be built once from its pinned sources: 5 to 10 "
         "minutes on two cores.\nUntil then, the same three commits in the simulator:\n"
     )
     run(["simulate"])

@@ -1,7 +1,7 @@
 """The binaries of the control plane: found, or built once from pinned Go modules (`modules/*/go.{mod,sum}`).
 
 No package index carries kube-apiserver, the Go module proxies do. go.sum holds the hash of every module, and the build
-runs with `-mod=readonly`: a byte that differs from what was pinned ends it. One build takes 5 to 9 minutes on two cores;
+runs with `-mod=readonly`: a byte that differs from what was pinned ends it. One build takes 5 to 10 minutes on two cores;
 an interrupted one continues where it was.
 """
 
