@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
 from reconciler.adapters.metrics import Metrics
-from reconciler.commands import VERBS, errors, root
+from reconciler.commands import VERBS, errors, root, run
 from schema.states import REASONS, NodeState
 
 ROOT = Path(__file__).parents[2]
@@ -117,6 +118,24 @@ def test_no_page_speaks_of_a_verb_that_there_is_not(name):
 def test_every_make_target_that_is_named_is_there(name):
     targets = set(re.findall(r"(?m)^([a-z0-9]+):", read("Makefile")))
     assert set(re.findall(r"[`$] ?make ([a-z0-9]+)\b", read(name))) <= targets
+
+
+def test_readme_shows_the_plan_that_is_printed(tmp_path, monkeypatch, capsys):
+    shutil.copytree(ROOT / "fleet", tmp_path / "fleet")
+    monkeypatch.chdir(tmp_path)
+    channels = tmp_path / "fleet" / "fleet.yaml"
+    channels.write_text(channels.read_text().replace('stable: "2.7.0"', 'stable: "2.8.0"'))
+    assert run(["plan", "--path", "fleet/", "--from-inventory"]) == 0
+    assert "".join(capsys.readouterr().out.splitlines(keepends=True)[:5]) in read("README.md")
+
+
+def test_the_page_on_repositories_shows_the_problem_that_is_printed(tmp_path, monkeypatch, capsys):
+    shutil.copytree(ROOT / "fleet", tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    pool = tmp_path / "pools" / "train.yaml"
+    pool.write_text(f"{pool.read_text()}    version: 2.10\n")
+    assert run(["validate"]) == 1
+    assert capsys.readouterr().out in read("docs/fleet-repository.md")
 
 
 def test_no_page_has_a_hole_in_it():
