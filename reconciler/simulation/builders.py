@@ -44,11 +44,10 @@ def moves(at: Local, guards: Guards) -> Iterator[Move]:
         yield Move("killed", _ended(at, process, "lost"), "kills")
     yield from _people(at)
     host = at.host
-    yield Move(
-        "reboot",
-        replace(at, host=Host(boot=host.boot + 1, loaded=host.active, active=host.active)),
-        "reboots",
-    )
+    loaded = "" if host.journal else host.active  # the keeper's first pass, unless it has an entry to end
+    booted = Host(boot=host.boot + 1, loaded=loaded, active=host.active, journal=host.journal)
+    yield Move("reboot", replace(at, host=booted), "reboots")
+    yield from _recover(at)
 
 
 def _kubelet(at: Local) -> Iterator[Move]:
@@ -64,9 +63,30 @@ def _kubelet(at: Local) -> Iterator[Move]:
     if node.boot != host.boot:
         pods = tuple(replace(p, state="lost") if p.state == "running" else p for p in at.pods)
         yield Move("boot reported", replace(at, node=replace(node, boot=host.boot), pods=pods))
-    busy = any(process.pc >= 1 for process in host.processes)
-    if not busy and host.loaded and node.facts != (host.boot, host.loaded):
-        yield Move("facts", replace(at, node=replace(node, facts=(host.boot, host.loaded))))
+    if node.facts != host.facts:
+        yield Move("facts", replace(at, node=replace(node, facts=host.facts)))
+
+
+def _recover(at: Local) -> Iterator[Move]:
+    """The keeper ends an entry for which no permit stands, and never unloads."""
+    node, host = at.node, at.host
+    if host.journal is None or any(process.pc >= 1 for process in host.processes):
+        return
+    txn, version, boot = host.journal
+    if boot == host.boot and _permitted(node, Process(txn, version, boot, 0)):
+        return
+    if host.loaded:  # live and not verified: only an unload ends it, or the end of its record
+        if node.record is None or node.record.id != txn:
+            yield Move("keeper gives up", replace(at, host=replace(host, journal=None)))
+        return
+    done = replace(host, loaded=version, active=version, journal=None)
+    yield Move("keeper finishes", replace(at, host=done))
+    yield Move(
+        "keeper falls back", replace(at, host=replace(host, loaded=host.active, journal=None)), "bad_loads"
+    )
+    yield Move(
+        "keeper loads what does not serve", replace(at, host=replace(host, loaded=version)), "bad_loads"
+    )
 
 
 def _people(at: Local) -> Iterator[Move]:
@@ -93,13 +113,16 @@ def _process(at: Local, process: Process, guards: Guards) -> Iterator[Move]:
             yield _claim(at, process, guards)
         case 3:
             _judge(at, process)
-            yield Move("rmmod", _loaded(_at(at, process, 4), "", at.host.active))
+            opened = replace(at.host, journal=(process.txn, process.version, process.boot))
+            yield Move("rmmod", _loaded(_at(replace(at, host=opened), process, 4), ""))
         case 4:
             _alone(at)
-            yield Move("insmod", _loaded(_at(at, process, 5), process.version, process.version))
+            yield Move("insmod", _loaded(_at(at, process, 5), process.version))
             failed = replace(process, result=Result.ROLLED_BACK)
-            bad = _loaded(_at(at, process, 5, failed), at.host.active, at.host.active)
-            yield Move("insmod fails", bad, "bad_loads")
+            yield Move("insmod fails", _loaded(_at(at, process, 5, failed), at.host.active), "bad_loads")
+        case 5:
+            committed = replace(at.host, active=at.host.loaded, journal=None)
+            yield Move("commit", _at(replace(at, host=committed), process, 6))
         case _:
             yield _verdict(at, process)
 
@@ -133,7 +156,7 @@ def _verdict(at: Local, process: Process) -> Move:
         return Move("verdict void", _ended(at, process, "lost"))
     reason = None if process.result is Result.OK else "LoadFailed"
     done = Claim(id=process.txn, state=ClaimState.DONE, result=process.result, reason=reason)
-    written = replace(node, claim=done, facts=(at.host.boot, at.host.loaded))
+    written = replace(node, claim=done, facts=at.host.facts)
     return Move("verdict", replace(_ended(at, process, "ok"), node=written))
 
 
@@ -149,7 +172,7 @@ def _judge(at: Local, process: Process) -> None:
 
 
 def _alone(at: Local) -> None:
-    if sum(1 for process in at.host.processes if process.pc in {3, 4}) > 1:
+    if sum(1 for process in at.host.processes if process.pc in {3, 4, 5}) > 1:
         raise Violation("S4 two swaps on one host")
 
 
@@ -189,5 +212,5 @@ def _processes(at: Local, processes: tuple[Process, ...]) -> Local:
     return replace(at, host=replace(at.host, processes=ordered))
 
 
-def _loaded(at: Local, loaded: str, active: str) -> Local:
-    return replace(at, host=replace(at.host, loaded=loaded, active=active))
+def _loaded(at: Local, loaded: str) -> Local:
+    return replace(at, host=replace(at.host, loaded=loaded))

@@ -257,7 +257,7 @@ def _plain(history: History) -> History:
 
 
 def _view(index: int, node: Node) -> NodeView:
-    boot, loaded = node.facts
+    said = node.facts
     return NodeView(
         name=node_name(index),
         uid=node_name(index),
@@ -272,12 +272,12 @@ def _view(index: int, node: Node) -> NodeView:
         claim=node.claim,
         history=node.history,
         facts=HostFacts(
-            boot_id=str(boot),
+            boot_id=str(said.boot),
             kernel="k",
             build_id="b",
-            mode=HostMode.CONTAINER,
-            loaded=Loaded(version=loaded, srcversion=loaded),
-            active=ACTIVE[loaded],
+            mode=HostMode.TRANSITIONING if said.opened else HostMode.CONTAINER,
+            loaded=Loaded(version=said.loaded, srcversion=said.loaded) if said.loaded else None,
+            active=ACTIVE[said.active],
             staged=STAGED,
         ),
     )

@@ -57,6 +57,16 @@ class Setup:
 
 
 @dataclass(frozen=True, slots=True)
+class Facts:
+    """What a machine says of itself. `loaded` is "" while there is no module; `opened`: a journal entry is open."""
+
+    boot: int = 0
+    loaded: str = OLD
+    active: str = OLD
+    opened: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A Node object without names and versions."""
 
@@ -65,12 +75,12 @@ class Node:
     claim: Claim | None = None
     history: History = field(default_factory=History)
     boot: int = 0
-    facts: tuple[int, str] = (0, OLD)  # boot and loaded version that the builder reported last
+    facts: Facts = Facts()  # what the builder reported last
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A builder on a host: pc 0 started, 1 locked, 2 read the node, 3 claimed, 4 unloaded, 5 loaded."""
+    """A builder on a host: pc 0 started, 1 locked, 2 read the node, 3 claimed, 4 unloaded, 5 loaded, 6 committed."""
 
     txn: str
     version: str
@@ -84,12 +94,17 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A machine."""
+    """A machine. `journal` is the open entry: transaction, version that it loads, boot in which it was opened."""
 
     boot: int = 0
     loaded: str = OLD  # "" while there is none
     active: str = OLD
+    journal: tuple[str, str, int] | None = None
     processes: tuple[Process, ...] = ()
+
+    @property
+    def facts(self) -> Facts:
+        return Facts(self.boot, self.loaded, self.active, self.journal is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from reconciler.core.actions import Action, Step, WriteNode
 from reconciler.core.world import CordonOwner, NodeView, Term
+from schema.facts import HostMode
 from schema.transaction import ClaimState, Phase, Record
 
 
@@ -65,6 +66,15 @@ def _begun_claims_unseen(view: NodeView) -> NodeView:
     return replace(view, claim=None) if begun else view
 
 
+def _live_is_enough(view: NodeView) -> NodeView:
+    """As if every machine kept what is live there."""
+    facts = view.facts
+    if facts is None or facts.loaded is None:
+        return view
+    kept = next(entry for entry in facts.staged if entry.srcversion == facts.loaded.srcversion)
+    return replace(view, facts=replace(facts, mode=HostMode.CONTAINER, active=kept))
+
+
 def _no_foreign_cancel(term: Term, view: NodeView | None, action: Action) -> bool:
     if not isinstance(action, WriteNode) or action.step is not Step.RELEASE or view is None:
         return True
@@ -82,6 +92,7 @@ REMOVED: dict[str, Guards] = {
     "who owns the cordon (managedFields)": Guards(breaks=("S2",), sees=_every_cordon_ours),
     "claim by the builder (row 7)": Guards(breaks=("S4",), claims=False),
     "check of the claim at release (row 9)": Guards(breaks=("S4",), sees=_begun_claims_unseen),
+    "reached only where active.json vouches (row 9)": Guards(breaks=("Done",), sees=_live_is_enough),
     "bootID in the permit": Guards(breaks=("S4",), boots=False),
     "host flock": Guards(breaks=("S4",), locks=False),
     "cancel of foreign reservations (row 1)": Guards(

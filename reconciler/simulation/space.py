@@ -18,7 +18,7 @@ from reconciler.simulation.minds import (
 )
 from reconciler.simulation.model import Host, Node, Pod, State, Violation
 from reconciler.simulation.numbered import NOTHING, Numbers, Op, Step, Todo, View
-from schema.transaction import History, Phase
+from schema.transaction import History, Phase, Result
 
 LEFT, WANTED, WIRE, OPS, FIRST_NODE = 0, 1, 2, 3, 5  # places in a state
 Successor = tuple[tuple[object, ...], State]
@@ -225,6 +225,7 @@ class Space(Numbers):
     def _write(self, s: State, deed: int, write: Write) -> State:
         n, at = write.node, FIRST_NODE + 3 * write.node
         node = self._apply(s[at], deed, write)
+        self._judge_done(self.hosts.values[s[at + 1]], write)
         pods = self._tidied(s[at + 2], node)
         head = (
             s[LEFT],
@@ -255,6 +256,15 @@ class Space(Numbers):
         if any((other.txn, other.attempt) == (pod.txn, pod.attempt) for other in pods):
             return s
         return self._replaced(s, at, self.pods.of((*pods, pod)))
+
+    @staticmethod
+    def _judge_done(host: Host, write: Write) -> None:
+        """A Target counts as reached only where the machine keeps it."""
+        latest = write.history.latest if isinstance(write.history, History) else None
+        if write.step is not Row.RELEASE or latest is None or latest.result is not Result.OK:
+            return
+        if host.journal or host.active != latest.to.version:
+            raise Violation("Done: released as done, and the machine does not keep it")
 
     def judge(self, s: State) -> None:
         """S1 and S3 of a state; node writes are all that can break them."""
