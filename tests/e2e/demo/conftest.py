@@ -1,7 +1,6 @@
 """The demo's cast on a small fleet: started once, then every test here does something to it."""
 
 import asyncio
-import json
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -16,7 +15,6 @@ from reconciler.sandbox.demo.play import CANARY, CHANNEL, NEW, OLD, Act, act, pl
 from schema.names import (
     ANNOTATION_CLAIM,
     ANNOTATION_CORDONED_BY,
-    ANNOTATION_HISTORY,
     ANNOTATION_TXN,
     DEPLOY_GATE_CLOSED,
     DEPLOY_GATES,
@@ -46,8 +44,10 @@ class Stage:
     upgraded: bool = False
 
     def upgrade(self, *meanwhile: Awaitable[object]) -> Act:
-        """Move the channel to NEW while something else happens; the fleet must end there in good order."""
-        self.runner.run(self._forget(NEW))
+        """Move the channel to NEW while something else happens; the fleet must end there in good order.
+
+        Also the second and the third time: what was taken back goes through the waves again (ADR 0003).
+        """
         done = self._act(
             "upgrade", lambda: self.cast.repository.move_channel(CHANNEL, NEW, "Upgrade"), meanwhile
         )
@@ -78,20 +78,6 @@ class Stage:
         assert self.runner.run(self.left_behind()) == []
         assert self.trespasses() == []
         return done
-
-    async def _forget(self, version: str) -> None:
-        """As if no node had ever run it: what a node has run before comes back without waves."""
-        answer = await self.cast.kube.list("/api/v1/nodes")
-        for node in answer.body["items"]:
-            history = json.loads(node["metadata"]["annotations"].get(ANNOTATION_HISTORY, "{}"))
-            history["reached"] = [
-                {key: value for key, value in entry.items() if key != "from"}
-                for entry in history.get("reached", ())
-                if entry["to"]["version"] != version
-            ]
-            (history.get("latest") or {}).pop("from", None)
-            patch = {"metadata": {"annotations": {ANNOTATION_HISTORY: json.dumps(history)}}}
-            assert (await self.cast.kube.patch(f"/api/v1/nodes/{node['metadata']['name']}", patch)).ok
 
     async def left_behind(self) -> list[str]:
         """What a finished rollout must not leave on any node."""
