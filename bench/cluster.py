@@ -8,7 +8,7 @@ from typing import Any
 from reconciler.adapters import manifests
 from reconciler.adapters.kube import Kube
 from reconciler.core.actions import WriteStatus
-from reconciler.core.operate import keeper_hash, operate
+from reconciler.core.node.operate import keeper_hash, operate
 from reconciler.core.world import Settings, Term, World
 from reconciler.operator.server import Server
 from schema.names import (

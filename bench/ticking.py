@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from cluster import NOW, look, raw_node, raw_pod, server_at_rest
 from pairs import Pair, Side
 
-from reconciler.core.operate import operate
+from reconciler.core.node.operate import operate
 from reconciler.operator.server import Server
 from schema.names import LABEL_SKIP
 

@@ -17,7 +17,7 @@ from reconciler.commands.fleet import choose_cluster, known_machines, refuse_fau
 from reconciler.core.fleet.documents import Tree
 from reconciler.core.fleet.resolve import concerns
 from reconciler.core.fleet.validate import check
-from reconciler.core.operate import operate
+from reconciler.core.node.operate import operate
 from reconciler.loop import tick
 from reconciler.report.data import Output, dump
 from reconciler.report.simulated import ActReport, NodeChange, simulated_text

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from reconciler.adapters.kube import Kube
 from reconciler.adapters.metrics import Metrics
-from reconciler.core.operate import operate
+from reconciler.core.node.operate import operate
 from reconciler.core.world import Settings, Term
 from reconciler.operator.chronicle import Chronicle
 from reconciler.operator.driver import Driver

@@ -29,8 +29,8 @@ from reconciler.core.actions import (
     WriteNode,
     WriteStatus,
 )
-from reconciler.core.fence import foreign_reserved
-from reconciler.core.memory import absorb
+from reconciler.core.node.fence import foreign_reserved
+from reconciler.core.node.memory import absorb
 from reconciler.core.world import NodeView, PodView, Settings, Term, World
 from reconciler.operator.rests import Rests
 from reconciler.operator.writes import (

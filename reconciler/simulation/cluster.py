@@ -19,8 +19,8 @@ from reconciler.core.actions import (
     WriteNode,
     WriteStatus,
 )
-from reconciler.core.fence import foreign_reserved
-from reconciler.core.memory import absorb
+from reconciler.core.node.fence import foreign_reserved
+from reconciler.core.node.memory import absorb
 from reconciler.core.world import LeaseView, NodeView, PodView, Settings, Term, World
 from reconciler.simulation.faults import Faults
 from reconciler.simulation.server import Server

@@ -19,8 +19,8 @@ from reconciler.core.actions import (
     Verb,
     WriteNode,
 )
-from reconciler.core.memory import absorb
-from reconciler.core.operate import keeper_hash, operate
+from reconciler.core.node.memory import absorb
+from reconciler.core.node.operate import keeper_hash, operate
 from reconciler.core.world import (
     CordonOwner,
     LeaseView,

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 from reconciler.core.actions import Decision, WriteNode
-from reconciler.core.operate import keeper_hash
+from reconciler.core.node.operate import keeper_hash
 from reconciler.core.world import CordonOwner, NodeView, PolicyView, Settings, Term, World
 from reconciler.simulation.clock import Agenda
 from reconciler.simulation.cluster import Crashed, SimulatedCluster, restarted

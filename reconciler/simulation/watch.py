@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from reconciler.core.actions import Step
-from reconciler.core.assignment import matched
-from reconciler.core.budget import groups
+from reconciler.core.node.assignment import matched
+from reconciler.core.node.budget import groups
 from reconciler.core.world import CordonOwner, LeaseView, NodeView, Settings, Term, World
 from reconciler.simulation.machines import Machine, Run
 from reconciler.simulation.model import Violation

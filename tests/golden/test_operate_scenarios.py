@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.operate import operate
+from reconciler.core.node.operate import operate
 from reconciler.core.world import CordonOwner
 from reconciler.loop import tick
 from reconciler.simulation.machines import module

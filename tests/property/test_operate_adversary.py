@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reconciler.core.operate import operate
+from reconciler.core.node.operate import operate
 from reconciler.loop import tick
 from reconciler.simulation.adversary import Adversary
 from reconciler.simulation.faults import Faults

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from reconciler.core.actions import NodeReport
-from reconciler.core.scene import Scene
-from reconciler.core.status import status_of
+from reconciler.core.node.scene import Scene
+from reconciler.core.node.status import status_of
 from reconciler.core.world import CordonOwner, LeaseView, NodeView, PolicyView, Settings, Term, World
 from schema import names
 from schema.policy import Budget, Drain, PolicySpec, Requirement, Selector, Source

@@ -15,8 +15,8 @@ from reconciler.core.actions import (
     WriteNode,
     WriteStatus,
 )
-from reconciler.core.operate import keeper_hash, operate
-from reconciler.core.retry import back_off_s, failed
+from reconciler.core.node.operate import keeper_hash, operate
+from reconciler.core.node.retry import back_off_s, failed
 from reconciler.core.world import (
     CordonOwner,
     LeaseView,

@@ -3,8 +3,8 @@
 import pytest
 
 from reconciler.core.actions import EvictPod, Outcome, Verb
-from reconciler.core.drain import passes, preflight, progress, undrainable
-from reconciler.core.memory import absorb
+from reconciler.core.node.drain import passes, preflight, progress, undrainable
+from reconciler.core.node.memory import absorb
 from reconciler.core.world import Answer, PodRole, PodView, Term
 from schema.policy import Drain
 from schema.states import Reason

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from reconciler.core.actions import Outcome, RenewLease, ScanNodes, Step, TakeLease, Verb, WriteNode
-from reconciler.core.memory import absorb
+from reconciler.core.node.memory import absorb
 from reconciler.core.world import Reservation, Term
 from schema.target import Mode, Target
 from schema.transaction import Phase, Record

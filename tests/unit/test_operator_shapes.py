@@ -7,7 +7,7 @@ import pytest
 
 from reconciler.adapters.shapes import misfit
 from reconciler.adapters.views import node_view, pod_view
-from reconciler.core.operate import operate
+from reconciler.core.node.operate import operate
 from reconciler.core.world import CordonOwner, LeaseView, PodRole, PolicyView, Settings, Term, World
 from schema import names
 from schema.clock import format_rfc3339

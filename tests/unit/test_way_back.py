@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from reconciler.core import retry
 from reconciler.core.fleet.machines import Machine
+from reconciler.core.node import retry
 from reconciler.core.world import CordonOwner, NodeView
 from schema.target import Mode, Target
 from schema.transaction import History

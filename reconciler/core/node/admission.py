@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from reconciler.core import drain, retry, transaction
-from reconciler.core.assignment import Assignment
-from reconciler.core.budget import Slots, budgets_of
-from reconciler.core.scene import Next, Scene
-from reconciler.core.staging import Stagings, leftovers, stage
-from reconciler.core.stops import node_stop, stop
-from reconciler.core.targets import Change, change, current_facts, promoted, reached, removed, staged
+from reconciler.core.node import drain, retry, transaction
+from reconciler.core.node.assignment import Assignment
+from reconciler.core.node.budget import Slots, budgets_of
+from reconciler.core.node.scene import Next, Scene
+from reconciler.core.node.staging import Stagings, leftovers, stage
+from reconciler.core.node.stops import node_stop, stop
+from reconciler.core.node.targets import Change, change, current_facts, promoted, reached, removed, staged
 from reconciler.core.world import NodeView
 from schema.facts import HostFacts, HostMode
 from schema.names import ANNOTATION_CORDONED_BY

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from reconciler.core.actions import UNSET, CreatePod, Step, Unset, WriteNode
-from reconciler.core.targets import live
+from reconciler.core.node.targets import live
 from reconciler.core.world import CordonOwner, NodeView, PodRole, PolicyView, Reservation, Settings
 from schema.clock import format_rfc3339
 from schema.names import (

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from reconciler.core.actions import NodeReport, WriteStatus
-from reconciler.core.scene import Scene
+from reconciler.core.node.scene import Scene
 from reconciler.core.world import PolicyView
 from schema.clock import format_rfc3339
 from schema.names import ANNOTATION_HOLD, KEEPER_DAEMONSET

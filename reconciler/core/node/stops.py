@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from reconciler.core.assignment import Assignment
+from reconciler.core.node.assignment import Assignment
 from reconciler.core.world import NodeView, World
 from schema.names import (
     ANNOTATION_FIRMWARE_CORDON,

@@ -7,11 +7,11 @@ tried again after the back-off.
 import hashlib
 from dataclasses import dataclass
 
-from reconciler.core import retry, transaction
 from reconciler.core.actions import Action, CreatePod, DeletePod
-from reconciler.core.assignment import Assignment
-from reconciler.core.scene import Next, Scene
-from reconciler.core.targets import live
+from reconciler.core.node import retry, transaction
+from reconciler.core.node.assignment import Assignment
+from reconciler.core.node.scene import Next, Scene
+from reconciler.core.node.targets import live
 from reconciler.core.world import NodeView, PodRole, PodView
 from schema.clock import seconds
 from schema.names import ANNOTATION_PLAN, STAGE_POD_PREFIX

@@ -6,8 +6,8 @@ from functools import cached_property
 from math import inf
 
 from reconciler.core.actions import Action, NodeReport
-from reconciler.core.assignment import Assignment, assign, matched
-from reconciler.core.budget import Group, groups
+from reconciler.core.node.assignment import Assignment, assign, matched
+from reconciler.core.node.budget import Group, groups
 from reconciler.core.world import NodeView, PodRole, PodView, World
 from schema.states import NodeState, Reason
 

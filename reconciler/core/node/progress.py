@@ -5,12 +5,12 @@ Rows 4 and the cancelling of reservations are the leader's; everything after Cor
 
 from dataclasses import replace
 
-from reconciler.core import drain, retry, transaction
 from reconciler.core.actions import Action, DeletePod
-from reconciler.core.assignment import Assignment
-from reconciler.core.scene import Next, Scene
-from reconciler.core.stops import stop
-from reconciler.core.targets import current_facts, promoted, reached, staged
+from reconciler.core.node import drain, retry, transaction
+from reconciler.core.node.assignment import Assignment
+from reconciler.core.node.scene import Next, Scene
+from reconciler.core.node.stops import stop
+from reconciler.core.node.targets import current_facts, promoted, reached, staged
 from reconciler.core.world import CordonOwner, NodeView, PodView
 from schema.clock import seconds
 from schema.states import NodeState, Reason

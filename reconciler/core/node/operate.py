@@ -5,11 +5,11 @@ import json
 from collections.abc import Iterable
 from math import inf
 
-from reconciler.core import admission, fence, progress
 from reconciler.core.actions import Action, ApplyKeeper, Decision, WriteNode
-from reconciler.core.scene import Next, Scene
-from reconciler.core.staging import Stagings, running
-from reconciler.core.status import statuses
+from reconciler.core.node import admission, fence, progress
+from reconciler.core.node.scene import Next, Scene
+from reconciler.core.node.staging import Stagings, running
+from reconciler.core.node.status import statuses
 from reconciler.core.world import NodeView, Settings, World
 from schema.version import __version__
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from reconciler.core.targets import asked
+from reconciler.core.node.targets import asked
 from reconciler.core.world import NodeView, PolicyView, World
 from schema.names import LABEL_HOSTNAME, LABEL_PRESENT
 from schema.target import Target
