@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from reconciler.adapters.kube import ConnectError, Kube
-from reconciler.adapters.source import DirectorySource
 from reconciler.commands.errors import (
     EXIT_FINDINGS,
     EXIT_GUARD,
@@ -20,7 +19,7 @@ from reconciler.commands.errors import (
     EXIT_USAGE,
     Failure,
 )
-from reconciler.commands.fleet import choose_cluster, read_tree
+from reconciler.commands.fleet import open_fleet
 from reconciler.commands.run import default_cache, follow_path
 from reconciler.core.actions import Outcome, Verb
 from reconciler.core.rollout.sequence import sequence
@@ -112,8 +111,9 @@ def command(
     """Apply a commit once, whatever the FleetSync's mode; waves that have to wait for nodes stay closed."""
     logging.getLogger("reconciler").setLevel(logging.ERROR)
     results = Results()
-    if path is not None and not cluster:
-        cluster = choose_cluster(read_tree(DirectorySource(path)), None)
+    if path is not None:
+        # every fault at once: the status has room for one
+        cluster = open_fleet(path, cluster or None).cluster
 
     async def run() -> SyncDecision:
         async with await Kube.connect(kubeconfig, context, user_agent="ttfleet-apply") as kube:
@@ -187,12 +187,8 @@ def _print(stall: Stall | None, results: Results, output: str, dry_run: str) -> 
         click.echo(to_json(data) if output == "json" else to_yaml([data]), nl=False)
         return
     suffix = f" ({dry_run} dry run)" if dry_run != "none" else ""
-    for line in table(
-        [
-            ("POLICY", "RESULT", "WHY"),
-            *((f"ttdp/{name}", f"{result}{suffix}", said) for name, (result, said) in rows),
-        ]
-    ):
-        click.echo(line)
+    if rows:
+        lines = ((f"ttdp/{name}", f"{result}{suffix}", said) for name, (result, said) in rows)
+        click.echo("\n".join(table([("POLICY", "RESULT", "WHY"), *lines])))
     if stall is not None:
         click.echo(f"nothing applied: {stall.reason}: {stall.message}", err=True)

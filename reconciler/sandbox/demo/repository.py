@@ -60,7 +60,7 @@ class FleetRepository:
         return self._push()
 
     def _push(self) -> str:
-        _git(self.tree, "push", "--quiet", "origin", BRANCH)
+        _git(self.tree, "push", "--quiet", "--set-upstream", "origin", BRANCH)
         return _git(self.tree, "rev-parse", "HEAD").strip()
 
 
