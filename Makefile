@@ -19,7 +19,7 @@ $(READY): requirements.lock pyproject.toml
 
 venv: $(READY) ## the virtual environment alone, with the command ttfleet in it
 
-demo: $(READY) ## one commit upgrades a fleet: real control plane, hollow nodes (about 90 s)
+demo: $(READY) ## one commit upgrades a fleet: real control plane, hollow nodes (30 to 90 s)
 	$(BIN)/ttfleet demo
 
 test: $(READY) ## fast tests (under 3 minutes on 2 cores)
