@@ -26,7 +26,7 @@ test: $(READY) ## fast tests (under 3 minutes on 2 cores)
 	$(BIN)/pytest -n 2 -m "not e2e and not vm"
 
 e2e: $(READY) ## tests that need a real control plane
-	$(BIN)/pytest -m e2e
+	$(BIN)/pytest -n 2 --dist loadfile -m e2e
 
 vm: ## tests that need a virtual machine
 	@echo "make vm: not built yet (the builder on a real kernel arrives with its own issue)"
