@@ -4,7 +4,7 @@ Level-triggered: a tick looks at what is, never at what changed, so a lost event
 """
 
 import asyncio
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from typing import Any, Protocol, TypeVar
 
 World_co = TypeVar("World_co", covariant=True)
@@ -79,3 +79,16 @@ def _groups(actions: Sequence[Act]) -> list[list[Act]]:
         key = ("node", getattr(action, "node", "")), ("policy", getattr(action, "policy", ""))
         groups.setdefault(key, []).append(action)
     return list(groups.values())
+
+
+async def first(*awaited: Coroutine[Any, Any, Any]) -> None:
+    """Until one of them ends; the others are cancelled. What the first raises is raised."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in awaited]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()

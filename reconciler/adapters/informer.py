@@ -9,7 +9,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, Generic, TypeVar
 
 from reconciler.adapters.kube import Kube, Response
@@ -136,3 +136,17 @@ class Informer(Generic[T]):
 
     def _heard(self) -> None:
         self.heard_at = time.monotonic()
+
+
+@contextlib.asynccontextmanager
+async def all_running(informers: Iterable[Informer[Any]]) -> AsyncIterator[None]:
+    """They run for as long as the block."""
+    async with contextlib.AsyncExitStack() as stack:
+        for informer in informers:
+            await stack.enter_async_context(informer.running())
+        yield
+
+
+async def all_synced(informers: Iterable[Informer[Any]]) -> None:
+    """Until every collection has been listed once."""
+    await asyncio.gather(*(informer.synced.wait() for informer in informers))

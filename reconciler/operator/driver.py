@@ -3,13 +3,12 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from reconciler.adapters.metrics import Metrics
 from reconciler.core.actions import Action, Decision, EvictPod, Outcome, Verb, WriteStatus
 from reconciler.core.world import World
-from reconciler.loop import tick
+from reconciler.loop import first, tick
 from reconciler.operator.server import Server
 
 log = logging.getLogger("ttfleet.operator")
@@ -52,7 +51,7 @@ class Driver:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until `stopping`; a tick that has begun is finished."""
-        await _first(self._server.synced(), stopping.wait())
+        await first(self._server.synced(), stopping.wait())
         log.info("informers are in sync")
         while not stopping.is_set():
             self.wake.clear()
@@ -61,8 +60,8 @@ class Driver:
             self._setbacks = self._setbacks + 1 if self._set_back and not self._moved else 0
             least_s = min(SPACING_S * 2 ** min(self._setbacks, 10), SETBACK_LIMIT_S)
             least_s = max(least_s, IDLE_SHARE * self._decided_s)
-            await _first(asyncio.sleep(least_s), stopping.wait())
-            await _first(asyncio.sleep(decision.wake_after_s - least_s), self.wake.wait(), stopping.wait())
+            await first(asyncio.sleep(least_s), stopping.wait())
+            await first(asyncio.sleep(decision.wake_after_s - least_s), self.wake.wait(), stopping.wait())
 
     @property
     def alive(self) -> bool:
@@ -85,16 +84,3 @@ class Driver:
         versions = {policy.name: policy.spec.version for policy in self._server.policies.store}
         self._metrics.observe(versions, self._server.nodes.store, decision.reports, time.time())
         return decision
-
-
-async def _first(*awaited: Coroutine[Any, Any, Any]) -> None:
-    """Until one of them ends; the others are cancelled. What the first raises is raised."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in awaited]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()

@@ -1,6 +1,5 @@
 """The real `Cluster`: snapshots from informers, acts as single requests, our own writes visible at once."""
 
-import asyncio
 import contextlib
 import os
 import time
@@ -10,7 +9,7 @@ from functools import partial
 from typing import Any, assert_never
 
 from reconciler.adapters import manifests
-from reconciler.adapters.informer import Informer
+from reconciler.adapters.informer import Informer, all_running, all_synced
 from reconciler.adapters.kube import Kube, Response
 from reconciler.adapters.lease import COLLECTION, LeaseObserver, lease_body
 from reconciler.adapters.store import Raw
@@ -145,14 +144,12 @@ class Server:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Server"]:
         """Informers run for as long as the block."""
-        async with contextlib.AsyncExitStack() as stack:
-            for informer in self.informers:
-                await stack.enter_async_context(informer.running())
+        async with all_running(self.informers):
             yield self
 
     async def synced(self) -> None:
         """Until every collection has been listed once."""
-        await asyncio.gather(*(informer.synced.wait() for informer in self.informers))
+        await all_synced(self.informers)
 
     async def snapshot(self) -> World:
         sync = min(self.syncs.store, key=lambda view: (view.created, view.name), default=None)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from reconciler.core.rollout.syncworld import (
     SyncView,
     WriteSync,
 )
-from reconciler.loop import tick
+from reconciler.loop import first, tick
 from reconciler.sync.leader import Leader
 from reconciler.sync.repository import Fetched, Repository, open_repository
 from reconciler.sync.server import NOT_TRIED, FleetServer
@@ -193,16 +193,3 @@ def told(action: SyncAction) -> str:
             return f"delete {action.name}"
         case WriteSync():
             return f"status of {action.name}"
-
-
-async def first(*awaited: Coroutine[Any, Any, Any]) -> None:
-    """Until one of them ends; the others are cancelled. What the first raises is raised."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in awaited]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()

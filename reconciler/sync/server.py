@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, assert_never
 
-from reconciler.adapters.informer import Informer
+from reconciler.adapters.informer import Informer, all_running, all_synced
 from reconciler.adapters.kube import Kube, Response
 from reconciler.adapters.views import node_view, policy_view
 from reconciler.core.actions import Outcome, Verb
@@ -110,14 +110,12 @@ class FleetServer:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["FleetServer"]:
         """Informers run for as long as the block."""
-        async with contextlib.AsyncExitStack() as stack:
-            for informer in self.informers:
-                await stack.enter_async_context(informer.running())
+        async with all_running(self.informers):
             yield self
 
     async def synced(self) -> None:
         """Until every collection has been listed once, and the cluster's uid is known."""
-        await asyncio.gather(*(informer.synced.wait() for informer in self.informers))
+        await all_synced(self.informers)
         answer = await self.kube.get(KUBE_SYSTEM)
         self.cluster_uid = answer.body["metadata"]["uid"] if answer.ok else ""
 
