@@ -12,9 +12,10 @@ help: ## list the targets
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "ttfleet needs Python 3.11 or newer; say which: make PYTHON=python3.12 ..." >&2; exit 2; }
-	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@echo "setting up $(VENV) (once, about a minute) ..."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 venv: $(READY) ## the virtual environment alone, with the command ttfleet in it
@@ -48,7 +49,7 @@ bench: $(READY) ## side-by-side benchmarks (BENCH=tick: pairs whose names begin 
 	$(BIN)/python bench/run.py $(BENCH)
 
 lock: $(READY) ## renew requirements.lock from pyproject.toml
-	$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	  --extra sandbox --group dev pyproject.toml -o requirements.lock
 
