@@ -57,14 +57,15 @@ def chart(world: FleetWorld, tree: Tree) -> Course:
 
 
 def _dropped(world: FleetWorld, desired: Desired, live: Mapping[str, Live]) -> list[Machine]:
-    """Nodes that the commit applied last had in a pool, and this one has not.
+    """Nodes that the commit applied last had in a pool (or in two), and this one has not.
 
     Where that commit is not known, the nodes that our policies name stand for it.
     """
     if world.previous is not None and world.previous.revision == desired.revision:
         return []
     if world.previous is not None:
-        before = set(resolve(world.previous, world.sync.spec.cluster, world.machines.values()).nodes)
+        last = resolve(world.previous, world.sync.spec.cluster, world.machines.values())
+        before = {*last.nodes, *last.contested}
     else:
         before = {node for one in live.values() for node in one.nodes}
     gone = before - desired.nodes.keys() - desired.contested.keys()

@@ -134,11 +134,13 @@ def roll_out(
 ) -> Rollout:
     """The plan that is under way for what `pool` wants, or the one that begins now."""
     members = {node.node for node in pool.nodes}
-    mine = [
-        one for one in live.values() if one.pool == pool.name and one.wave != HELD and one.nodes & members
-    ]
+    ours = [one for one in live.values() if one.pool == pool.name and one.wave != HELD]
+    mine = [one for one in ours if one.nodes & members]
     plan = plan_id(pool, mine, status, machines)
-    begun = any(one.plan == plan and one.rank == "0" for one in mine) and not _emptied(pool, mine, plan)
+    recorded = _recorded_waves(pool, [one for one in mine if one.plan == plan])
+    begun = any(one.plan == plan and one.rank == "0" for one in mine) and not _emptied(
+        pool, ours, plan, recorded
+    )
     complete = (
         begun
         and all(one.plan == plan and one.promoted_plan == plan for one in mine)
@@ -147,20 +149,21 @@ def roll_out(
     if complete:
         assigned = settled_waves(pool)
     elif begun:
-        assigned = _recorded_waves(pool, [one for one in mine if one.plan == plan])
+        assigned = recorded
     else:
         assigned = opening_waves(pool)
     waves = line_up(assigned, pool.waves)
     return Rollout(pool=pool, id=plan, waves=waves, groups=group(pool, waves), begun=begun, complete=complete)
 
 
-def _emptied(pool: PoolDesired, mine: Iterable[Live], plan: PlanId) -> bool:
-    """A wave that is not promoted has all its nodes held: the table is laid out anew, so that nobody skips that wave."""
-    active = {node.node for node in pool.nodes if not node.hold}
-    open_ones = [one for one in mine if one.plan == plan and one.promoted_plan != plan]
-    waves = {spec.name for spec in pool.waves} & {one.wave for one in open_ones}
-    members = {wave: {node for one in open_ones if one.wave == wave for node in one.nodes} for wave in waves}
-    return any(nodes.isdisjoint(active) for nodes in members.values()) and bool(active)
+def _emptied(pool: PoolDesired, ours: Iterable[Live], plan: PlanId, recorded: Mapping[str, str]) -> bool:
+    """A wave that is not promoted has lost all its nodes, held or gone, and others could take their place.
+
+    Then the table is laid out anew, so that nobody skips that wave.
+    """
+    table = {spec.name for spec in pool.waves}
+    unproved = table & {one.wave for one in ours if one.plan == plan and one.promoted_plan != plan}
+    return bool(unproved & (set(opening_waves(pool).values()) - set(recorded.values())))
 
 
 def _lost_waves(pool: PoolDesired, mine: Sequence[Live]) -> frozenset[str]:

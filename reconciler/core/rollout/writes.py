@@ -45,10 +45,15 @@ def _growing(course: Course, sync: str) -> Iterator[ApplyPolicy]:
     """Nodes that move between policies enter the new one before they leave the old one."""
     placed = {node for one in course.live.values() for node in one.nodes}
     for rollout in course.rollouts:
+        gates = _gates(course, rollout)
         for part in rollout.groups:
             one = course.live.get(part.name)
             if (placed & set(part.nodes)) - (one.nodes if one else frozenset()):
-                yield _grown(part, one) if one else _created(course, rollout, part, sync)
+                yield (
+                    _grown(part, one, opened=gates[part.name])
+                    if one
+                    else _created(course, rollout, part, sync)
+                )
 
 
 def _created(course: Course, rollout: Rollout, part: Group, sync: str) -> ApplyPolicy:
@@ -60,10 +65,10 @@ def _created(course: Course, rollout: Rollout, part: Group, sync: str) -> ApplyP
     return ApplyPolicy(manifest=made, resource_version=None, why="takes nodes over")
 
 
-def _grown(part: Group, one: Live) -> ApplyPolicy:
-    """The policy as it is, with the new nodes; its wave closes where its Target is about to change."""
+def _grown(part: Group, one: Live, *, opened: bool) -> ApplyPolicy:
+    """The policy as it is, with the new nodes; its wave closes where it or its Target is about to change."""
     wider = part.spec(waiting=False, hostnames=one.hostnames | frozenset(part.hostnames)).node_affinity
-    closing = one.view.spec.waiting or one.target != part.target
+    closing = one.view.spec.waiting or one.target != part.target or not opened
     spec = replace(one.view.spec, paused=False, node_affinity=wider, waiting=closing)
     made = Manifest(name=part.name, labels=_labels(one), annotations=_annotations(one), spec=spec)
     return ApplyPolicy(manifest=made, resource_version=one.view.resource_version, why="takes nodes over")
@@ -86,14 +91,12 @@ def _setting(course: Course, sync: str) -> Iterator[ApplyPolicy]:
 
 
 def _gates(course: Course, rollout: Rollout) -> dict[str, bool]:
-    """Policy -> open. A wave opens when all before it are done for this plan, and stays open in this plan."""
+    """Policy -> open. A wave is open while all before it are done for this plan, whoever opened it before."""
     gates: dict[str, bool] = {}
     passed = True
     for step in course.progress[rollout.pool.name]:
         for part in rollout.of_wave(step.wave):
-            one = course.live.get(part.name)
-            stays = one is not None and one.plan == rollout.id and one.opened
-            gates[part.name] = (passed or stays) and not part.held and not part.stopped
+            gates[part.name] = passed and not part.held and not part.stopped
         passed = passed and step.passed
     return gates
 
@@ -168,9 +171,14 @@ def _annotations(one: Live) -> dict[str, str]:
 
 
 def _pruning(course: Course) -> Iterator[DeletePolicy]:
-    """Policies that are rendered no more. One whose nodes left every pool without a commit stays as it is."""
+    """Policies that are rendered no more. One whose nodes left every pool without a commit stays as it is.
+
+    So does one whose pool has not a single node just now: they may come back, and people may have paused it.
+    """
     groups, desired = course.groups, course.desired.nodes
+    deserted = {pool.name for pool in course.desired.pools if not pool.nodes}
     for name, one in sorted(course.live.items()):
         left = one.nodes - desired.keys() - course.dropped
-        if name not in groups and not left and not one.view.deleting:
+        away = not one.nodes and one.pool in deserted
+        if name not in groups and not left and not away and not one.view.deleting:
             yield DeletePolicy(name=name, uid=one.view.uid, resource_version=one.view.resource_version)
