@@ -173,11 +173,24 @@ class FleetServer:
         if action.resource_version is not None:
             body["metadata"]["resourceVersion"] = action.resource_version
         path = f"{POLICIES}/{action.manifest.name}"
+        if action.resource_version is None:
+            there = await self.kube.get(
+                path
+            )  # an apply takes over what is there, and the watch may lag behind
+            if there.code != 404:
+                return self._kept(there)
         checking = self.dry_run == "server"
         answer = await self.kube.apply(
             path, body, field_manager=MANAGER_RECONCILER, force=True, dry_run=checking
         )
         return outcome_of(answer) if checking else await self._absorbed(self.policies, path, answer)
+
+    def _kept(self, there: Response) -> Outcome:
+        """Nothing is created where something is, or may be."""
+        self.policies.wrote(there)
+        outcome = outcome_of(there)
+        message = "somebody created it in the meantime"
+        return replace(outcome, verb=Verb.CONFLICT, message=message) if there.ok else outcome
 
     async def _delete(self, action: DeletePolicy) -> Outcome:
         if self.dry_run:

@@ -131,3 +131,20 @@ def test_a_commit_that_removes_a_pool_prunes_what_is_left_of_it():
     made.commits.append(commit("r2", pools[0]))
     asyncio.run(made.settle())
     assert not [name for name in made.policies if name.startswith("q-")]
+
+
+@pytest.mark.parametrize("moved_to", ["eu2", "eu1-old"])
+def test_a_cluster_whose_directory_is_moved_away_does_not_fall_back_to_what_all_share(moved_to):
+    def fleet(revision, cluster):
+        shared = document("Fleet", "f", {"channels": {"stable": "2.7.0", "edge": "2.8.0"}, "channel": "edge"})
+        own = document("Cluster", cluster, {"channel": "stable"}, cluster=cluster)
+        spec = {"selector": {"matchLabels": {}}, "kmd": {"mode": "container"}}
+        return commit(revision, shared, own, document("NodePool", "p", spec))
+
+    made = ModelCluster(drive=tick, machines={"a": machine("a")}, cluster="eu1", commits=[fleet("r1", "eu1")])
+    asyncio.run(made.settle())
+    made.commits.append(fleet("r2", moved_to))
+    decision = asyncio.run(made.settle())
+    assert decision.stall is not None
+    assert decision.stall.reason is SyncReason.VALIDATION_FAILED
+    assert upgraded(made) == []

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from reconciler.core.fleet.documents import Severity, Tree
 from reconciler.core.fleet.render import name_clashes
-from reconciler.core.fleet.resolve import concerns, resolve
+from reconciler.core.fleet.resolve import cluster_names, concerns, resolve
 from reconciler.core.rollout.course import Course, chart
 from reconciler.core.rollout.guards import Refusal, refusals
 from reconciler.core.rollout.plan import Kind
@@ -59,7 +59,20 @@ def _stalled(world: FleetWorld) -> Stall | None:
         message = f"{world.tree.revision} holds no fleet documents: an error, not an empty fleet"
         return Stall(reason=SyncReason.SOURCE_EMPTY, message=message)
     cluster = world.sync.spec.cluster
-    return _invalid(world.tree, cluster) or _wrong_cluster(world, world.tree, cluster)
+    return (
+        _unknown_cluster(world.tree, cluster)
+        or _invalid(world.tree, cluster)
+        or _wrong_cluster(world, world.tree, cluster)
+    )
+
+
+def _unknown_cluster(tree: Tree, cluster: str) -> Stall | None:
+    """Without its own documents a cluster would get the shared ones alone: a moved directory, not a decision."""
+    names = cluster_names(tree)
+    if not names or cluster in names:
+        return None
+    message = f"spec.cluster {cluster!r} is none of this repository's clusters: {', '.join(names)}"
+    return Stall(reason=SyncReason.VALIDATION_FAILED, message=message)
 
 
 def _invalid(tree: Tree, cluster: str) -> Stall | None:
