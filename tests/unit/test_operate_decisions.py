@@ -505,6 +505,18 @@ def test_a_cordon_of_ours_without_a_record_is_swept():
     assert (write.step, write.unschedulable) == (Step.RELEASE, False)
 
 
+def test_nothing_is_swept_under_a_worker_whose_record_somebody_removed():
+    orphan = node(cordon=CordonOwner.OURS, annotations={ANNOTATION_CORDONED_BY: "ttfleet/cr"})
+    assert not acts(world(orphan, policies=(), pods={"n0": (worker(1, phase="Running"),)}))
+    lost = replace(orphan, ready=False)  # nobody knows when that worker ends: a cordon is never left for ever
+    for over in (
+        world(orphan, policies=(), pods={"n0": (worker(1),)}),
+        world(lost, policies=(), pods={"n0": (worker(1, phase="Running"),)}),
+    ):
+        [write] = acts(over)
+        assert (write.step, write.unschedulable) == (Step.RELEASE, False)
+
+
 @pytest.mark.parametrize("cordon", [CordonOwner.NOBODY, CordonOwner.FOREIGN])
 def test_gates_without_a_record_are_opened_whoever_cordons(cordon):
     left = node(

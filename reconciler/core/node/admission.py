@@ -10,7 +10,7 @@ from reconciler.core.node.scene import Next, Scene
 from reconciler.core.node.staging import Stagings, leftovers, stage
 from reconciler.core.node.stops import node_stop, stop
 from reconciler.core.node.targets import Change, change, current_facts, promoted, reached, removed, staged
-from reconciler.core.world import NodeView
+from reconciler.core.world import NodeView, PodRole
 from schema.facts import HostFacts, HostMode
 from schema.names import ANNOTATION_CORDONED_BY
 from schema.states import NodeState, Reason
@@ -25,8 +25,7 @@ def look(scene: Scene, node: NodeView, stagings: Stagings) -> Next | None:
         message = "; ".join(node.faults)
         return Next(state=NodeState.BLOCKED, reason=Reason.UNREADABLE_ANNOTATION, message=message)
     if _orphaned(node):
-        write = transaction.sweep(node, scene.world.settings)
-        return Next(state=NodeState.UNCORDONING, message="our mark without a record", actions=(write,))
+        return _swept(scene, node)
     if assignment is None:
         return None
     found = _standing(scene, node, assignment) or _towards(scene, node, assignment, stagings)
@@ -38,6 +37,15 @@ def look(scene: Scene, node: NodeView, stagings: Stagings) -> Next | None:
 def _orphaned(node: NodeView) -> bool:
     """Our mark without a record: gates, and perhaps a cordon of ours, are left behind (S3)."""
     return node.annotations.get(ANNOTATION_CORDONED_BY, "").startswith("ttfleet/")
+
+
+def _swept(scene: Scene, node: NodeView) -> Next:
+    """What is left behind is removed; not under a worker whose record somebody took away: it ends first."""
+    message = "our mark without a record"
+    if node.ready and any(pod.role is PodRole.SWAP and not pod.finished for pod in scene.pods(node.name)):
+        return Next(state=NodeState.UPGRADING, message=f"{message}, a worker is still there", wake_s=5.0)
+    write = transaction.sweep(node, scene.world.settings)
+    return Next(state=NodeState.UNCORDONING, message=message, actions=(write,))
 
 
 def _standing(scene: Scene, node: NodeView, assignment: Assignment) -> Next | None:
