@@ -148,3 +148,34 @@ def test_a_cluster_whose_directory_is_moved_away_does_not_fall_back_to_what_all_
     assert decision.stall is not None
     assert decision.stall.reason is SyncReason.VALIDATION_FAILED
     assert upgraded(made) == []
+
+
+def named(name: str, *nodes: str, version: str = "2.7.0"):
+    return document("NodePool", name, {"nodes": nodes, "kmd": {"mode": "container", "version": version}})
+
+
+def test_a_revert_of_a_commit_that_moved_nodes_needs_no_leave_to_move_them_back():
+    made = adopted([machine(name) for name in "abcd"], named("p", *"abcd"))
+    moves = document("Fleet", "f", {"guards": {"maxMoves": 1}})
+    made.commits.append(commit("r2", moves, named("p", *"abc"), named("q", "d")))
+    asyncio.run(made.settle())
+    assert members(made, "q-all") == ["d"]
+    made.commits.append(commit("r3", named("p", *"abcd")))
+    assert asyncio.run(made.settle()).stall is None
+    assert members(made, "p-all") == ["a", "b", "c", "d"]
+
+
+def test_a_label_that_moves_a_node_is_no_revert_wherever_the_node_was_before():
+    pools = pool("p", "2.7.0", half="p"), pool("q", "2.7.0", half="q")
+    made = adopted([machine(f"{half}{n}", half=half) for half in "pq" for n in range(2)], *pools)
+    made.commits.append(commit("r2", *pools))
+    made.machines["p0"] = replace(made.machines["p0"], labels=node_labels("p0", half="q"))
+    decision = asyncio.run(made.tick())
+    assert decision.stall is not None
+    assert "MaxMoves" in decision.stall.message
+
+
+def test_a_newer_machine_that_joins_does_not_stop_a_commit_that_was_accepted(upgrading):
+    upgrading.machines["x"] = replace(machine("x"), version="2.9.0")
+    assert asyncio.run(upgrading.settle(batch=3)).stall is None
+    assert len(upgraded(upgrading)) == 9

@@ -38,6 +38,7 @@ def refusals(
     *,
     placed: Mapping[str, frozenset[str]],
     past: Mapping[str, frozenset[Target]],
+    returning: frozenset[str] = frozenset(),
 ) -> tuple[Refusal, ...]:
     """Everything that is refused, in a fixed order; empty: go ahead.
 
@@ -46,13 +47,16 @@ def refusals(
         plan: its plan; kind `delete` are the nodes that this commit takes out of every pool.
         placed: pools whose policies name a node now, by node.
         past: Targets that a pool had within the last `DOWNGRADE_COMMITS` first-parent commits.
+        returning: nodes that this commit takes back to a pool that one of those commits had them in: a revert.
     """
     by_kind = {kind: [change for change in plan.changes if change.kind is kind] for kind in Kind}
     dropped = [c for c in by_kind[Kind.DELETE] if c.from_ and c.from_.mode is Mode.CONTAINER]
     deleted = [c for c in by_kind[Kind.DELETE] if c not in dropped]
     vacated = by_kind[Kind.VACATE] + by_kind[Kind.RESTORE]
     moved = [
-        name for name, node in desired.nodes.items() if placed.get(name) and node.pool not in placed[name]
+        name
+        for name, node in desired.nodes.items()
+        if placed.get(name) and node.pool not in placed[name] and name not in returning
     ]
     guards = desired.guards
     found = [

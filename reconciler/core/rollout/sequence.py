@@ -114,17 +114,41 @@ def _unsafe(world: FleetWorld, course: Course) -> tuple[Stall | None, tuple[Refu
     for one in course.live.values():
         placed |= {node: placed.get(node, frozenset()) | {one.pool} for node in one.nodes}
     downgrades = any(change.kind is Kind.DOWNGRADE for change in course.plan.changes)
-    past = _past_targets(world) if downgrades else {}
-    refused = refusals(course.desired, course.plan, placed=placed, past=past)
+    past = _past_targets(world, course) if downgrades else {}
+    returning = _returning(world, course, placed)
+    refused = refusals(course.desired, course.plan, placed=placed, past=past, returning=returning)
     if refused:
         message = "; ".join(str(refusal) for refusal in refused)
         return Stall(reason=SyncReason.GUARD_REFUSED, message=message), refused
     return None, ()
 
 
-def _past_targets(world: FleetWorld) -> dict[str, frozenset[Target]]:
-    """Targets of the pools themselves in earlier commits."""
-    past: dict[str, frozenset[Target]] = {}
+def _returning(world: FleetWorld, course: Course, placed: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """Nodes that go back, by commit and not by label, to a pool in which one of the last commits had them."""
+    pools = {
+        name: node.pool
+        for name, node in course.desired.nodes.items()
+        if placed.get(name) and node.pool not in placed[name]
+    }
+    if world.previous is None or not pools:
+        return frozenset()
+
+    def had(tree: Tree) -> frozenset[str]:
+        there = resolve(tree, world.sync.spec.cluster, [world.machines[name] for name in pools]).nodes
+        return frozenset(name for name, node in there.items() if node.pool == pools[name])
+
+    by_commit = pools.keys() - had(world.previous)
+    return frozenset(by_commit & frozenset[str]().union(*map(had, world.past))) if by_commit else frozenset()
+
+
+def _past_targets(world: FleetWorld, course: Course) -> dict[str, frozenset[Target]]:
+    """Targets of the pools themselves in earlier commits, and now where the plan was let pass already."""
+    under_way = {one.plan for one in course.live.values()}
+    past = {
+        rollout.pool.name: frozenset({rollout.pool.target})
+        for rollout in course.rollouts
+        if rollout.pool.target and rollout.id in under_way
+    }
     for tree in world.past:
         for pool in resolve(tree, world.sync.spec.cluster, ()).pools:
             past[pool.name] = past.get(pool.name, frozenset()) | ({pool.target} if pool.target else set())
