@@ -46,7 +46,9 @@ def command(
     fleet = replace(fleet, machines=tuple(_as_of(machine, earlier) for machine in fleet.machines))
     desired = fleet.desired()
     plan = _draft(desired, earlier, fleet)
-    refused = refusals(desired, plan, placed=_placed(earlier), past=_past(earlier))
+    refused = refusals(
+        desired, plan, placed=_placed(earlier), past=_past(earlier), returning=_returning(desired, earlier)
+    )
     click.echo(_printed(plan, refused, output), nl=False)
     if refused:
         return EXIT_GUARD
@@ -91,6 +93,12 @@ def _as_of(machine: Machine, earlier: Sequence[Desired]) -> Machine:
 
 def _placed(earlier: Sequence[Desired]) -> dict[str, frozenset[str]]:
     return {name: frozenset({node.pool}) for name, node in earlier[0].nodes.items()} if earlier else {}
+
+
+def _returning(desired: Desired, earlier: Sequence[Desired]) -> frozenset[str]:
+    """Nodes whose pool had them in one of the commits before."""
+    had = {(name, node.pool) for one in earlier for name, node in one.nodes.items()}
+    return frozenset(name for name, node in desired.nodes.items() if (name, node.pool) in had)
 
 
 def _past(earlier: Sequence[Desired]) -> dict[str, frozenset[Target]]:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,8 @@ class Driver:
             log.info("there is no FleetSync yet")
             return RESYNC_S
         await self._fetch(views[0])
+        if not self.leads or _wanted(self.server.sync_views()) != _wanted(views):
+            return 0.0  # a fetch may take minutes: what it brought is for a FleetSync as it was
         self._set_back = False
         before, wrote = self._said(views[0].name), False
         for view in views:
@@ -161,6 +163,10 @@ class Driver:
         for action in decision.actions:
             if isinstance(action, WriteSync) and ready_message(action.status) != before:
                 log.info("%s", ready_message(action.status))
+
+
+def _wanted(views: Iterable[SyncView]) -> list[tuple[str, SyncSpec]]:
+    return [(view.uid, view.spec) for view in views]
 
 
 def _level(action: SyncAction, outcome: Outcome) -> int:

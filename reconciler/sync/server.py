@@ -114,8 +114,11 @@ class FleetServer:
             yield self
 
     async def synced(self) -> None:
-        """Until every collection has been listed once, and the cluster's uid is known."""
+        """Until every collection has been listed once, and the cluster's uid was asked for."""
         await all_synced(self.informers)
+        await self._identify()
+
+    async def _identify(self) -> None:
         answer = await self.kube.get(KUBE_SYSTEM)
         self.cluster_uid = answer.body["metadata"]["uid"] if answer.ok else ""
 
@@ -130,6 +133,8 @@ class FleetServer:
 
     async def snapshot(self) -> FleetWorld:
         self._failed = False
+        if not self.cluster_uid:
+            await self._identify()
         sync = next(view for view in self.sync_views() if view.name == self.chosen)
         return FleetWorld(
             sync=sync,
