@@ -91,6 +91,9 @@ events = st.one_of(
     st.tuples(st.just("mend"), names),
     st.tuples(st.just("break"), st.integers(0, 4)),
     st.tuples(st.just("run"), st.integers(1, 6)),
+    st.tuples(st.just("kubectl delete"), st.integers(0, 7)),
+    st.tuples(st.just("kubectl edit"), st.integers(0, 7)),
+    st.tuples(st.just("lose status"), st.none()),
 )
 
 
@@ -122,6 +125,18 @@ def happen(cluster: ModelCluster, what: str, argument) -> None:
             cluster.failing.add(argument)
         case "mend":
             cluster.failing.discard(argument)
+        case "kubectl delete" if cluster.policies:
+            del cluster.policies[_some(cluster, argument)]
+        case "kubectl edit" if cluster.policies:  # opens a wave
+            policy = cluster.policies[_some(cluster, argument)]
+            spec = replace(policy.spec, waiting=False)
+            cluster.policies[policy.name] = replace(policy, spec=spec, generation=policy.generation + 1)
+        case "lose status":
+            cluster.status = {}
+
+
+def _some(cluster: ModelCluster, number: int) -> str:
+    return sorted(cluster.policies)[number % len(cluster.policies)]
 
 
 async def play(cluster: ModelCluster, script) -> None:
