@@ -51,8 +51,9 @@ def up(directory: Path | None, output: str, *, install: bool) -> None:
     if Output(output) is not Output.TEXT:
         click.echo(dump(status.to_json(), Output(output)), nl=False)
         return
+    where = "" if status.directory == default_directory() else f" --directory {status.directory}"
     click.echo(
-        f"# {status.to_json()['version']} at {status.url}; end it with: ttfleet cluster down", err=True
+        f"# {status.to_json()['version']} at {status.url}; end it with: ttfleet cluster down{where}", err=True
     )
     if not shutil.which("kubectl") and (found := find()):
         click.echo(f"# kubectl is {found.path('kubectl')}", err=True)
