@@ -35,7 +35,7 @@ __all__ = ["CommitSource", "DirectorySource", "File", "GitSource", "Source", "So
 
 LOCAL_TIMEOUT_S: Final = 60.0
 FETCH_TIMEOUT_S: Final = 120.0
-_HEAD: Final = "refs/ttfleet/head"
+_NO_SUCH_REF: Final = "couldn't find remote ref"
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _REF = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+-]*")
 _URL = re.compile(r"(https|http|ssh|git)://[^\s-][^\s]*|[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^\s-][^\s]*")
@@ -47,6 +47,7 @@ _ENVIRONMENT: Final[Mapping[str, str]] = {
     "GIT_CONFIG_PARAMETERS": "",
     "GIT_ALTERNATE_OBJECT_DIRECTORIES": "",
     "GIT_TERMINAL_PROMPT": "0",
+    "LC_ALL": "C",
     "GIT_ATTR_NOSYSTEM": "1",
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_ASKPASS": "true",
@@ -269,12 +270,27 @@ class GitSource:
         if fresh:
             self._initialise()
         arguments = ("--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--force", "--quiet")
-        answer = self._remote("fetch", *arguments, "--end-of-options", self.url, f"+{self.ref}:{_HEAD}")
-        if answer.status == 0:
-            return self.store.resolve(_HEAD)
+        for name in self._names:
+            answer = self._remote("fetch", *arguments, "--end-of-options", self.url, f"+{name}:{self._head}")
+            if answer.status == 0:
+                return self.store.resolve(self._head)
+            if _NO_SUCH_REF not in answer.error:
+                break
         if not fresh and self._remote_answers():
             raise CacheBrokenError(answer.error)
         raise SourceError(SourceReason.UNAVAILABLE, f"{self.url} {self.ref}: {_last_line(answer.error)}")
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """The branch before the tag: git by itself prefers the tag, which people may push past a branch's protection."""
+        if self.ref == "HEAD" or self.ref.startswith("refs/"):
+            return (self.ref,)
+        return (f"refs/heads/{self.ref}", f"refs/tags/{self.ref}")
+
+    @property
+    def _head(self) -> str:
+        """Where the ref lies in the cache, which other processes may use for other refs at the same time."""
+        return f"refs/ttfleet/{hashlib.sha256(self.ref.encode()).hexdigest()[:16]}"
 
     def _remote(self, *arguments: str) -> Answer:
         return run_git(self.store.git_dir, *arguments, timeout_s=self.fetch_timeout_s)

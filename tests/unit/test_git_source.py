@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.adapters.git import CommitSource, GitSource, run_git
+from reconciler.adapters.git import CommitSource, GitSource, ObjectStore, run_git
 from reconciler.adapters.source import DirectorySource, SourceError, SourceReason
 
 IDENTITY = {
@@ -96,6 +96,37 @@ def test_a_new_commit_is_fetched_and_the_old_one_stays_readable(url, repository,
     assert source.history(second, 50) == (first,)
     assert source.descends(second, first)
     assert not source.descends(first, second)
+
+
+def test_a_tag_that_is_called_like_the_branch_is_not_followed(url, repository, tmp_path):
+    head = git(repository, "rev-parse", "HEAD")
+    git(repository, "checkout", "-qb", "unreviewed")
+    commit(repository, {"fleet.yaml": "kind: Fleet # mine\n"})
+    git(repository, "tag", "main")
+    assert GitSource(url=url, cache=tmp_path / "cache").revision() == head
+
+
+@pytest.mark.parametrize("ref", ["v1", "refs/tags/v1"])
+def test_a_tag_is_followed_by_its_name(url, repository, tmp_path, ref):
+    git(repository, "tag", "-am", "one", "v1")
+    source = GitSource(url=url, ref=ref, cache=tmp_path / "cache")
+    assert source.revision() == git(repository, "rev-parse", "HEAD")
+
+
+def test_two_refs_of_one_remote_do_not_meet_in_the_cache(url, repository, tmp_path, monkeypatch):
+    main = git(repository, "rev-parse", "HEAD")
+    git(repository, "checkout", "-qb", "next")
+    commit(repository, {"fleet.yaml": "kind: Fleet # next\n"})
+    source = GitSource(url=url, cache=tmp_path / "cache")
+    resolve = ObjectStore.resolve
+
+    def late(store, name):
+        monkeypatch.setattr(ObjectStore, "resolve", resolve)
+        GitSource(url=url, ref="next", cache=tmp_path / "cache").revision()  # by another process
+        return resolve(store, name)
+
+    monkeypatch.setattr(ObjectStore, "resolve", late)
+    assert source.revision() == main
 
 
 def test_a_sub_path_is_the_root_of_the_fleet(url, tmp_path):
