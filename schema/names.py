@@ -98,4 +98,3 @@ STATE_DIRECTORY: Final = "/var/lib/ttfleet"  # lock, journal, active.json, vacat
 UDEV_RULE: Final = "/etc/udev/rules.d/50-tenstorrent.rules"
 MODULE: Final = "tenstorrent"
 DKMS_SIGNALS: Final = ("/var/lib/dkms/tenstorrent", "/usr/src/tenstorrent-*/dkms.conf")
-PCI_VENDOR: Final = "0x1e52"

@@ -66,6 +66,18 @@ class Source(Protocol):
         ...
 
 
+class WithoutHistory:
+    """The history of a source that has none: what lies there is all there is."""
+
+    def history(self, revision: str, limit: int) -> tuple[str, ...]:
+        del revision, limit
+        return ()
+
+    def descends(self, revision: str, ancestor: str) -> bool:
+        del revision, ancestor
+        return True
+
+
 def blob_id(data: bytes) -> str:
     """Git's SHA-1 name of a blob."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
@@ -104,7 +116,7 @@ def is_document(path: str) -> bool:
 
 
 @dataclass
-class DirectorySource:
+class DirectorySource(WithoutHistory):
     """A directory on disk. Its revision is a digest of the documents, so equal content is one revision."""
 
     root: Path
@@ -123,14 +135,6 @@ class DirectorySource:
         if revision not in self._seen:
             raise SourceError(SourceReason.UNAVAILABLE, f"{self.root}: {revision} is no longer there")
         return self._seen[revision]
-
-    def history(self, revision: str, limit: int) -> tuple[str, ...]:
-        del revision, limit
-        return ()
-
-    def descends(self, revision: str, ancestor: str) -> bool:
-        del revision, ancestor
-        return True
 
     def _read(self) -> Iterator[File]:
         total_bytes = 0

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from reconciler.adapters.kube import ConnectError, Kube
+from reconciler.commands.connection import connection_options
 from reconciler.commands.errors import (
     EXIT_FINDINGS,
     EXIT_GUARD,
@@ -73,12 +74,7 @@ class Results:
 
 
 @click.command("apply")
-@click.option(
-    "--kubeconfig",
-    type=click.Path(exists=True, dir_okay=False),
-    help="Else $KUBECONFIG, or the pod's account.",
-)
-@click.option("--context", help="Of the kubeconfig.")
+@connection_options
 @click.option(
     "--path",
     type=click.Path(exists=True, file_okay=False, path_type=Path),

@@ -9,6 +9,7 @@ import socket
 import click
 
 from reconciler.adapters.kube import ConnectError, Kube
+from reconciler.commands.connection import connection_options
 from reconciler.commands.errors import EXIT_USAGE, Failure
 from reconciler.core.world import Settings
 from reconciler.operator.host import HostError, Ports, host
@@ -44,12 +45,7 @@ def _releases(
 
 
 @command.command("run")
-@click.option(
-    "--kubeconfig",
-    type=click.Path(exists=True, dir_okay=False),
-    help="Else $KUBECONFIG, or the pod's account.",
-)
-@click.option("--context", help="Of the kubeconfig.")
+@connection_options
 @click.option(
     "--namespace", default=NAMESPACE_DEFAULT, show_default=True, help="Of the pods, the keeper and the Lease."
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from reconciler.adapters.kube import ConnectError, Kube
+from reconciler.commands.connection import connection_options
 from reconciler.commands.errors import EXIT_USAGE, Failure
 from reconciler.core.rollout.syncworld import SyncView
 from reconciler.report import logs
@@ -26,12 +27,7 @@ def default_cache() -> Path:
 
 
 @click.command("run")
-@click.option(
-    "--kubeconfig",
-    type=click.Path(exists=True, dir_okay=False),
-    help="Else $KUBECONFIG, or the pod's account.",
-)
-@click.option("--context", help="Of the kubeconfig.")
+@connection_options
 @click.option("--namespace", default=NAMESPACE_DEFAULT, show_default=True, help="Of the Lease.")
 @click.option(
     "--path",

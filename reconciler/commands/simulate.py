@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from reconciler.adapters.source import DirectorySource, File, blob_id
+from reconciler.adapters.source import DirectorySource, File, WithoutHistory, blob_id
 from reconciler.adapters.tree import Readings, load_tree
 from reconciler.commands.errors import EXIT_FINDINGS, EXIT_OK, Failure
 from reconciler.commands.fleet import choose_cluster, known_machines, refuse_faults
@@ -40,7 +40,7 @@ _TOLD: Final = ("claims", "releases", "uncordons", "goes back", "notes", "is Not
 
 
 @dataclass(frozen=True, slots=True)
-class Edited:
+class Edited(WithoutHistory):
     """The fleet directory with one channel moved: what a commit would hold. Implements `Source`."""
 
     base: tuple[File, ...]
@@ -54,14 +54,6 @@ class Edited:
         for file in self.base:
             data = re.sub(rf'(\b{CHANNEL}: *)"[^"]*"'.encode(), rf'\g<1>"{self.version}"'.encode(), file.data)
             yield File(path=file.path, blob=blob_id(data), data=data)
-
-    def history(self, revision: str, limit: int) -> tuple[str, ...]:
-        del revision, limit
-        return ()
-
-    def descends(self, revision: str, ancestor: str) -> bool:
-        del revision, ancestor
-        return True
 
 
 @click.command("simulate")

@@ -7,6 +7,7 @@ import click
 
 from reconciler.adapters.kube import ConnectError, Kube, Response
 from reconciler.adapters.views import node_view, policy_view
+from reconciler.commands.connection import connection_options
 from reconciler.commands.errors import EXIT_USAGE, Failure
 from reconciler.report.data import to_json, to_yaml
 from reconciler.report.overview import Overview, overview_text
@@ -14,12 +15,7 @@ from reconciler.sync.server import NODES, POLICIES, SYNCS
 
 
 @click.command("status")
-@click.option(
-    "--kubeconfig",
-    type=click.Path(exists=True, dir_okay=False),
-    help="Else $KUBECONFIG, or the pod's account.",
-)
-@click.option("--context", help="Of the kubeconfig.")
+@connection_options
 @click.option(
     "-o", "--output", type=click.Choice(["text", "json", "yaml"]), default="text", show_default=True
 )

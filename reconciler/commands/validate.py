@@ -15,6 +15,7 @@ from reconciler.adapters.source import (
     Source,
     SourceError,
     SourceReason,
+    WithoutHistory,
     blob_id,
     check_size,
 )
@@ -128,7 +129,7 @@ def _chosen(tree: Tree, cluster: str | None) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneFile:
+class OneFile(WithoutHistory):
     """A single file as a source: the smallest fleet is one."""
 
     path: Path
@@ -144,14 +145,6 @@ class OneFile:
             raise SourceError(SourceReason.UNAVAILABLE, f"{self.path}: {error.strerror}") from error
         check_size(self.path.name, len(data), files=1, total_bytes=len(data))
         return (File(path=self.path.name, blob=blob_id(data), data=data),)
-
-    def history(self, revision: str, limit: int) -> tuple[str, ...]:
-        del revision, limit
-        return ()
-
-    def descends(self, revision: str, ancestor: str) -> bool:
-        del revision, ancestor
-        return True
 
 
 def _source(path: Path) -> Source:

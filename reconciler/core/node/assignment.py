@@ -66,8 +66,3 @@ def _matched(world: World, policy: PolicyView) -> Iterator[str]:
             continue
         if node.labels.get(LABEL_PRESENT) == "true" and rest.matches(node.labels):
             yield node.name
-
-
-def in_cr(assignments: Mapping[str, Assignment], policy: str) -> tuple[str, ...]:
-    """Names of the nodes that a ttdp speaks for, sorted."""
-    return tuple(sorted(name for name, found in assignments.items() if found.policy.name == policy))
